@@ -1,0 +1,95 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Errors that ports give where the engine treats them differently. Adapters
+// wrap them: fmt.Errorf("patching route web: %w", engine.ErrConflict).
+var (
+	// ErrConflict: somebody else has written since this was read. Nothing was
+	// changed.
+	ErrConflict = errors.New("changed by somebody else since it was read")
+	// ErrNotFound: the object is not there.
+	ErrNotFound = errors.New("not found")
+	// ErrForbidden: we may not do that.
+	ErrForbidden = errors.New("not permitted")
+	// ErrRefused: the other side understood and will never accept it as it is.
+	ErrRefused = errors.New("refused")
+)
+
+// ThrottledError asks to come back no sooner than After from now.
+type ThrottledError struct {
+	After time.Duration
+	Err   error
+}
+
+func (e *ThrottledError) Error() string { return fmt.Sprintf("come back in %v: %v", e.After, e.Err) }
+func (e *ThrottledError) Unwrap() error { return e.Err }
+
+// Kind says what an error calls for.
+type Kind uint8
+
+const (
+	// Ignore: there is no error, or the next pass sees what became of it.
+	Ignore Kind = iota
+	// Retry: may pass by itself; the next pass tries again.
+	Retry
+	// Stall: does not pass by itself; a person is told, and it is tried again
+	// at long intervals.
+	Stall
+)
+
+func (k Kind) String() string {
+	switch k {
+	case Ignore:
+		return "ignore"
+	case Retry:
+		return "retry"
+	}
+	return "stall"
+}
+
+// KindOf is the one place that maps errors to what they call for. Of several
+// joined errors the worst counts.
+func KindOf(err error) Kind {
+	if err == nil {
+		return Ignore
+	}
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		worst := Ignore
+		for _, e := range many.Unwrap() {
+			worst = max(worst, KindOf(e))
+		}
+		return worst
+	}
+	var violation *Violation
+	switch {
+	case errors.As(err, &violation), errors.Is(err, ErrForbidden), errors.Is(err, ErrRefused):
+		return Stall
+	case errors.Is(err, ErrNotFound):
+		return Ignore // seen as absent by the next look
+	case errors.Is(err, ErrConflict), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		return Retry
+	}
+	return Retry
+}
+
+// Violation says that a decision broke an invariant and was not carried out.
+type Violation struct {
+	Broken []string // one sentence each, beginning with the invariant's number
+}
+
+func (v *Violation) Error() string {
+	s := "the decision was not carried out, because it breaks what must hold: "
+	for i, b := range v.Broken {
+		if i > 0 {
+			s += "; "
+		}
+		s += b
+	}
+	return s
+}
