@@ -225,14 +225,14 @@ type CanaryStrategy struct {
 
 // RevertPolicy says how a return to a formerly promoted revision goes.
 //
-// +kubebuilder:validation:Enum=Fast;Steps
+// +kubebuilder:validation:Enum=Fast;Canary
 type RevertPolicy string
 
 const (
 	// RevertFast: capacity first, then one switch.
 	RevertFast RevertPolicy = "Fast"
-	// RevertSteps: like any other revision.
-	RevertSteps RevertPolicy = "Steps"
+	// RevertCanary: by the steps, like any other revision.
+	RevertCanary RevertPolicy = "Canary"
 )
 
 // Step is one of five things.
@@ -271,7 +271,8 @@ type Match struct {
 	// +optional
 	// +kubebuilder:validation:MaxProperties=8
 	Cookie map[string]string `json:"cookie,omitempty"`
-	// Path is what the request's path begins with, by whole segments.
+	// Path is what the request's path begins with, byte by byte: "/beta" is
+	// the beginning of "/betatest" too.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Path string `json:"path,omitempty"`
@@ -401,7 +402,8 @@ type Analysis struct {
 	// +kubebuilder:validation:Maximum=1000000000
 	MinRequests *int64 `json:"minRequests,omitempty"`
 	// Deadline of a step's evidence, from the moment its split is seen in
-	// force. Default 30m; never nil after Default.
+	// force. Default 30m, or twice the longest hold where that is more; never
+	// nil after Default.
 	// +optional
 	Deadline *Duration `json:"deadline,omitempty"`
 	// OnUndecided: what happens at the deadline with too little data. Default Advance.

@@ -63,8 +63,11 @@ func ParsePoints(s string) (Points, error) {
 	return Points(n), err
 }
 
-// unitWords names what a unit counts, for errors.
-var unitWords = map[string]string{"%": "percent", "pp": "percentage points"}
+// unitWords names what a unit counts, and several of it, for errors.
+var (
+	unitWords   = map[string]string{"%": "percent", "pp": "percentage points"}
+	unitPlurals = map[string]string{"%": "percentages", "pp": "percentage points"}
+)
 
 // parseHundredths reads a decimal with the given unit into hundredths of it.
 func parseHundredths(s, unit string, most int64, what string) (int64, error) {
@@ -79,7 +82,7 @@ func parseHundredths(s, unit string, most int64, what string) (int64, error) {
 		bare := strings.TrimSpace(strings.TrimRight(s, "% p"))
 		switch {
 		case bare == s && decimal.MatchString(s):
-			return 0, fmt.Errorf("%s: %s need the unit: %s%s", s, unitWords[unit], s, unit)
+			return 0, fmt.Errorf("%s: %s need the unit: %s%s", s, unitPlurals[unit], s, unit)
 		case decimal.MatchString(bare):
 			return 0, fmt.Errorf("%s: %s is meant in %s here: %s%s", s, what, unitWords[unit], bare, unit)
 		}
