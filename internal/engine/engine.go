@@ -1,8 +1,12 @@
 package engine
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/serin-dev/serin/internal/analysis"
@@ -18,6 +22,9 @@ type Options struct {
 	ReadTimeout time.Duration
 	// WriteTimeout bounds each write of a pass. 10 s.
 	WriteTimeout time.Duration
+	// TellTimeout bounds telling people. 1 s: a notifier that talks to a slow
+	// network queues.
+	TellTimeout time.Duration
 	// SaveEvery is how much evidence and how many clocks a crash may lose. 30 s.
 	SaveEvery time.Duration
 	// InOrder makes the reads of a pass one after another in a fixed order,
@@ -25,48 +32,492 @@ type Options struct {
 	InOrder bool
 }
 
+func (o Options) withDefaults() Options {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	for _, d := range []struct {
+		value    *time.Duration
+		standard time.Duration
+	}{
+		{&o.ReadTimeout, 2 * time.Second},
+		{&o.WriteTimeout, 10 * time.Second},
+		{&o.TellTimeout, time.Second},
+		{&o.SaveEvery, 30 * time.Second},
+	} {
+		if *d.value == 0 {
+			*d.value = d.standard
+		}
+	}
+	return o
+}
+
 // Result is what one pass saw, decided and did. It is valid beside an error.
 type Result struct {
-	At       time.Time
-	Saved    Saved // after the pass: what the next pass starts from
-	Before   rollout.State
+	At time.Time
+	// Decided is false when the pass ended before a decision, because nothing
+	// could be loaded; then only At, Wake and the error mean anything.
+	Decided  bool
+	Before   rollout.State       // what was decided before this pass
 	Seen     rollout.Observation // with the judge's report
 	Sampled  *Sampled            // nil: no look was due
 	Decision rollout.Decision
-	// Decided is false when the pass ended before a decision (nothing could be
-	// loaded); then only At, Wake and the error mean anything.
-	Decided bool
-	// Wrote says what was written.
+	// State is what holds after the pass: the decision's Next, or Before where
+	// it could not be saved.
+	State rollout.State
 	Wrote Wrote
 	// Wake is when to pass again if nothing happens; zero = no need.
 	Wake time.Time
 }
 
-// Wrote says which writes a pass made.
+// Wrote says which writes a pass made, or tried to make.
 type Wrote struct {
 	State   bool
 	Traffic bool
 	Scale   []rollout.Scale
 }
 
+// Any says whether there was a write at all.
+func (w Wrote) Any() bool { return w.State || w.Traffic || len(w.Scale) > 0 }
+
 // Engine passes over one rollout. Its methods are not for concurrent use.
 type Engine struct {
 	ports Ports
 	opts  Options
 	mind  *Mind
+
+	// What is in memory. state is what the next pass starts from: what is
+	// stored, and clocks that are younger.
+	loaded  bool
+	stored  Saved // as it was read, or written by us
+	state   rollout.State
+	savedAt time.Time
+	doubt   *Saved // a save that failed: it may have been applied
+	told    int
+	asked   *rollout.Traffic // the last split that this process wrote
+
+	saveError, applyError string
+	failures, untold      int // in a row
+	tellAt                time.Time
 }
 
 // New makes an engine for one rollout. Nothing is read or written before the
 // first pass. It is an error to leave out Store, Workloads or Router.
 func New(spec rollout.Spec, cfg analysis.Config, ports Ports, opts Options) (*Engine, error) {
-	return nil, errors.New("the engine is being written")
+	switch {
+	case ports.Store == nil:
+		return nil, errors.New("an engine needs a store")
+	case ports.Workloads == nil:
+		return nil, errors.New("an engine needs workloads")
+	case ports.Router == nil:
+		return nil, errors.New("an engine needs a router")
+	}
+	return &Engine{ports: ports, opts: opts.withDefaults(), mind: NewMind(spec, cfg)}, nil
 }
 
-// Respec takes an edited document. It counts from the next pass.
-func (e *Engine) Respec(spec rollout.Spec, cfg analysis.Config) {}
+// Respec takes an edited document. It counts from the next pass; an error says
+// that the evidence so far was lost.
+func (e *Engine) Respec(spec rollout.Spec, cfg analysis.Config) error {
+	if err := e.mind.Respec(spec, cfg); err != nil {
+		return fmt.Errorf("keeping the evidence under the edited document: %w", err)
+	}
+	return nil
+}
 
 // Pass does one pass. The error joins everything that went wrong; the result
 // is valid all the same, and Wake says when to try again.
 func (e *Engine) Pass(ctx context.Context) (Result, error) {
-	return Result{}, errors.New("the engine is being written")
+	loadErr := e.load(ctx)
+	if !e.loaded {
+		now := e.opts.Now()
+		e.failures++
+		return Result{At: now, Wake: now.Add(e.retryIn(loadErr, false))}, loadErr
+	}
+
+	obs, seen, readErr := e.observe(ctx)
+	now := e.opts.Now()
+	before := e.state
+	d, obs := e.mind.Think(before, obs, seen, now)
+	res := Result{At: now, Decided: true, Before: before, Seen: obs, Sampled: seen, Decision: d}
+
+	lowers := lowersExposure(d, before, obs.Route)
+	saveErr, applyErr := e.carryOut(ctx, d, before, obs, lowers, now, &res.Wrote)
+	e.saveError, e.applyError = text(saveErr), text(applyErr)
+	doneErr := e.done(ctx, obs.Commands)
+	tellErr := e.tell(ctx, now)
+
+	res.State = e.state
+	bad := errors.Join(loadErr, readErr, saveErr, applyErr, doneErr)
+	if KindOf(bad) == Ignore {
+		e.failures = 0
+	} else {
+		e.failures++
+	}
+	res.Wake = e.wake(d, bad, lowers, now, res.Wrote)
+	return res, errors.Join(bad, tellErr)
+}
+
+// load makes sure that what is in memory is what is stored. It reads the store
+// at first, after a conflict, and after a save of which it is not known whether
+// it was applied.
+func (e *Engine) load(ctx context.Context) error {
+	if e.loaded && e.doubt == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.opts.ReadTimeout)
+	defer cancel()
+	s, err := e.ports.Store.Load(ctx)
+	if err != nil {
+		// With something in memory the pass goes on: a store that is away must
+		// not stop a canary from being taken back.
+		return fmt.Errorf("loading the state: %w", err)
+	}
+	doubt := e.doubt
+	e.doubt = nil
+	switch {
+	case e.loaded && s.Version == e.stored.Version:
+		return nil // it was not applied; what is in memory goes on
+	case e.loaded && doubt != nil && same(s, *doubt):
+		e.stored, e.state = s, s.State // it was applied; the judge in memory is younger than the evidence
+		return nil
+	}
+	e.loaded, e.stored, e.state, e.asked = true, s, s.State, nil
+	e.told = s.Told
+	e.savedAt = time.Time{}
+	if err := e.mind.Restore(s.Evidence); err != nil {
+		return fmt.Errorf("the evidence so far is lost, it starts from nothing: %w", err)
+	}
+	return nil
+}
+
+// same says whether two copies hold the same, whatever their versions.
+func same(a, b Saved) bool {
+	x, errX := json.Marshal(a.State)
+	y, errY := json.Marshal(b.State)
+	return errX == nil && errY == nil && bytes.Equal(x, y) && bytes.Equal(a.Evidence, b.Evidence) && a.Told == b.Told
+}
+
+// observe makes every read of the pass. What fails is left Unknown.
+func (e *Engine) observe(ctx context.Context) (rollout.Observation, *Sampled, error) {
+	obs := rollout.Observation{SaveError: e.saveError, ApplyError: e.applyError}
+	var seen *Sampled
+	stable, canary := e.state.Stable.Revision, e.state.Canary.Revision
+	now := e.opts.Now()
+
+	type read struct {
+		what string
+		do   func(context.Context) error
+	}
+	reads := []read{
+		{"the versions", func(ctx context.Context) (err error) {
+			obs.Workloads, err = keep(e.ports.Workloads.Observe(ctx))
+			return
+		}},
+		{"the route", func(ctx context.Context) (err error) { obs.Route, err = keep(e.ports.Router.Observe(ctx)); return }},
+	}
+	if p := e.ports.Inbox; p != nil {
+		reads = append(reads, read{"the commands", func(ctx context.Context) (err error) { obs.Commands, err = keep(p.Pending(ctx)); return }})
+	}
+	if p := e.ports.Tests; p != nil {
+		reads = append(reads, read{"the tests", func(ctx context.Context) (err error) { obs.Tests, err = keep(p.Answers(ctx)); return }})
+	}
+	if p := e.ports.Windows; p != nil {
+		reads = append(reads, read{"the windows", func(ctx context.Context) error {
+			closed, err := p.Closed(ctx, now)
+			if err != nil {
+				// Not known to be open is closed: it holds, and raises nothing.
+				closed = []rollout.Window{{Name: "windows that could not be read"}}
+			}
+			obs.Windows = closed
+			return err
+		}})
+	}
+	if p := e.ports.Declared; p != nil {
+		reads = append(reads, read{"the declared weights", func(ctx context.Context) (err error) { obs.Declared, err = keep(p.Declared(ctx)); return }})
+	}
+	if p := e.ports.Preflight; p != nil && (e.state.Phase == rollout.Idle || e.state.Phase == rollout.Preparing || e.state.Phase == "") {
+		reads = append(reads, read{"the preflight", func(ctx context.Context) error {
+			found, err := p.Check(ctx, stable, canary)
+			if err != nil {
+				found = []rollout.Finding{{Level: rollout.Wait, What: "the preflight could not be made: " + err.Error()}}
+			}
+			obs.Findings = found
+			return err
+		}})
+	}
+	if p := e.ports.Samples; p != nil && stable != "" && e.mind.Due(e.state, now) {
+		reads = append(reads, read{"the samples", func(ctx context.Context) error {
+			s, err := keep(p.Look(ctx, stable, canary))
+			seen = &s // a look that gave nothing is a look
+			return err
+		}})
+	}
+
+	errs := make([]error, len(reads))
+	one := func(i int) {
+		ctx, cancel := context.WithTimeout(ctx, e.opts.ReadTimeout)
+		defer cancel()
+		if err := reads[i].do(ctx); err != nil {
+			errs[i] = fmt.Errorf("reading %s: %w", reads[i].what, err)
+		}
+	}
+	if e.opts.InOrder {
+		for i := range reads {
+			one(i)
+		}
+	} else {
+		var all sync.WaitGroup
+		for i := range reads {
+			all.Go(func() { one(i) })
+		}
+		all.Wait()
+	}
+	return obs, seen, errors.Join(errs...)
+}
+
+// keep drops what came beside an error: half an answer is none.
+func keep[T any](v T, err error) (T, error) {
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return v, nil
+}
+
+// carryOut is the one place that says in which order things are done:
+//
+//	check, save;
+//	then, if it lowers exposure:  traffic, capacity given
+//	otherwise:                    capacity given, traffic
+//	then tests started, and at last capacity taken.
+func (e *Engine) carryOut(ctx context.Context, d rollout.Decision, before rollout.State, obs rollout.Observation, lowers bool, now time.Time, wrote *Wrote) (saveErr, applyErr error) {
+	if broken := rollout.Check(e.mind.spec, before, d, obs, now); len(broken) > 0 {
+		violation := &Violation{Broken: broken}
+		if !lowers {
+			// Not recorded either: a decision that must not be is no decision.
+			return nil, violation
+		}
+		return nil, errors.Join(violation, e.route(ctx, d, obs.Route, wrote))
+	}
+
+	if err := e.save(ctx, d, now, wrote); err != nil {
+		err = fmt.Errorf("saving the state: %w", err)
+		switch {
+		case errors.Is(err, ErrConflict):
+			return err, nil // somebody else decides; this decision never was
+		case d.Save == rollout.SaveMust:
+			if lowers && d.Traffic.Stable == before.Stable.Revision {
+				return err, e.route(ctx, d, obs.Route, wrote)
+			}
+			return err, nil
+		}
+		// Only clocks are not saved: what is decided is in the store.
+		saveErr = err
+	}
+	e.state = d.Next
+
+	give, take := e.scale(d.Scale, obs.Workloads)
+	var errs []error
+	if lowers {
+		errs = append(errs, e.route(ctx, d, obs.Route, wrote), e.capacity(ctx, give, "giving", wrote))
+	} else {
+		errs = append(errs, e.capacity(ctx, give, "giving", wrote), e.route(ctx, d, obs.Route, wrote))
+	}
+	for _, t := range d.Tests {
+		errs = append(errs, e.start(ctx, t))
+	}
+	if errors.Join(errs...) == nil {
+		errs = append(errs, e.capacity(ctx, take, "taking", wrote))
+	}
+	return saveErr, errors.Join(errs...)
+}
+
+// save writes the decision to the store: at once when it matters, else when
+// enough has changed.
+func (e *Engine) save(ctx context.Context, d rollout.Decision, now time.Time, wrote *Wrote) error {
+	switch due := now.Sub(e.savedAt) >= e.opts.SaveEvery || now.Before(e.savedAt); {
+	case d.Save == rollout.SaveMust:
+	case d.Save == rollout.SaveLazy && due:
+	case e.told > e.stored.Told && due && e.stored.Version != "":
+	default:
+		return nil
+	}
+	s := Saved{State: d.Next, Told: e.told, Version: e.stored.Version}
+	var err error
+	if s.Evidence, err = e.mind.Evidence(); err != nil {
+		// Saving decisions matters more than evidence; the older one stays.
+		s.Evidence = e.stored.Evidence
+	}
+	wrote.State = true
+	ctx, cancel := context.WithTimeout(ctx, e.opts.WriteTimeout)
+	defer cancel()
+	version, err := e.ports.Store.Save(ctx, s)
+	switch {
+	case errors.Is(err, ErrConflict):
+		e.loaded, e.doubt = false, nil
+		return err
+	case err != nil:
+		e.doubt = &s
+		return err
+	}
+	s.Version = version
+	e.stored, e.savedAt = s, now
+	return nil
+}
+
+// route writes the split, unless it stands exactly so already.
+func (e *Engine) route(ctx context.Context, d rollout.Decision, seen rollout.Route, wrote *Wrote) error {
+	if d.Traffic == nil || inForce(*d.Traffic, e.asked, seen) {
+		return nil
+	}
+	wrote.Traffic = true
+	ctx, cancel := context.WithTimeout(ctx, e.opts.WriteTimeout)
+	defer cancel()
+	if err := e.ports.Router.Apply(ctx, *d.Traffic); err != nil {
+		e.asked = nil
+		return fmt.Errorf("applying the split: %w", err)
+	}
+	e.asked = d.Traffic
+	return nil
+}
+
+// scale splits what is asked into what gives capacity and what takes it away,
+// without what is so already.
+func (e *Engine) scale(want []rollout.Scale, seen rollout.Workloads) (give, take []rollout.Scale) {
+	for _, s := range want {
+		w := find(seen, s)
+		switch {
+		case carried(s, w, seen.Known):
+		case s.Zero || s.Delete || s.HPA != "" && w != nil && w.HPA != nil && w.HPA.Min > s.HPAMin:
+			take = append(take, s)
+		default:
+			give = append(give, s)
+		}
+	}
+	return give, take
+}
+
+func (e *Engine) capacity(ctx context.Context, want []rollout.Scale, what string, wrote *Wrote) error {
+	if len(want) == 0 {
+		return nil
+	}
+	wrote.Scale = append(wrote.Scale, want...)
+	ctx, cancel := context.WithTimeout(ctx, e.opts.WriteTimeout)
+	defer cancel()
+	if err := e.ports.Workloads.Apply(ctx, want); err != nil {
+		return fmt.Errorf("%s capacity: %w", what, err)
+	}
+	return nil
+}
+
+func (e *Engine) start(ctx context.Context, t rollout.TestRun) error {
+	if e.ports.Tests == nil {
+		return fmt.Errorf("starting test %q: %w: this host runs no tests", t.Name, ErrRefused)
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.opts.WriteTimeout)
+	defer cancel()
+	if err := e.ports.Tests.Start(ctx, t); err != nil {
+		return fmt.Errorf("starting test %q: %w", t.Name, err)
+	}
+	return nil
+}
+
+// done takes the commands off the list whose fate is in the store.
+func (e *Engine) done(ctx context.Context, pending []rollout.Command) error {
+	taken := map[string]bool{}
+	for _, id := range e.stored.State.Taken {
+		taken[id] = true
+	}
+	var ids []string
+	for _, c := range pending {
+		if taken[c.ID] {
+			ids = append(ids, c.ID)
+		}
+	}
+	if len(ids) == 0 {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, e.opts.WriteTimeout)
+	defer cancel()
+	if err := e.ports.Inbox.Done(ctx, ids); err != nil {
+		return fmt.Errorf("taking commands off the list: %w", err)
+	}
+	return nil
+}
+
+// tell gives people every stored decision that they have not been told.
+func (e *Engine) tell(ctx context.Context, now time.Time) error {
+	var news []rollout.Event
+	for _, ev := range e.stored.State.Decisions {
+		if ev.N > e.told {
+			news = append(news, ev)
+		}
+	}
+	if len(news) == 0 || now.Before(e.tellAt) {
+		return nil
+	}
+	if e.ports.Notifier != nil {
+		ctx, cancel := context.WithTimeout(ctx, e.opts.TellTimeout)
+		defer cancel()
+		if err := e.ports.Notifier.Tell(ctx, news); err != nil {
+			e.untold++
+			e.tellAt = now.Add(min(time.Second<<min(e.untold, 10), time.Minute))
+			return fmt.Errorf("telling decisions %d to %d: %w", news[0].N, news[len(news)-1].N, err)
+		}
+	}
+	e.told, e.untold, e.tellAt = news[len(news)-1].N, 0, time.Time{}
+	return nil
+}
+
+// wake is the earliest of what the decision, the judge and the errors ask for.
+func (e *Engine) wake(d rollout.Decision, bad error, lowers bool, now time.Time, wrote Wrote) time.Time {
+	wake := d.Wake
+	if !wake.IsZero() && !wake.After(now) && !wrote.Any() {
+		wake = now.Add(time.Second) // nothing changed, so at once would be for ever
+	}
+	at := func(t time.Time) {
+		if wake.IsZero() || t.Before(wake) {
+			wake = t
+		}
+	}
+	if d.Measure > 0 && e.ports.Samples != nil {
+		next := e.mind.lookedAt.Add(d.Measure)
+		if e.mind.lookedAt.IsZero() || !next.After(now) {
+			next = now.Add(d.Measure)
+		}
+		at(next)
+	}
+	if KindOf(bad) != Ignore {
+		at(now.Add(e.retryIn(bad, lowers)))
+	}
+	if e.untold > 0 {
+		at(e.tellAt)
+	} else if e.told > e.stored.Told && e.stored.Version != "" {
+		at(e.savedAt.Add(e.opts.SaveEvery))
+	}
+	return wake
+}
+
+// retryIn is how long to wait after so many failures in a row. A way down is
+// tried at least every second.
+func (e *Engine) retryIn(err error, lowers bool) time.Duration {
+	wait := min(100*time.Millisecond<<min(e.failures-1, 12), 30*time.Second)
+	if KindOf(err) == Stall {
+		wait = time.Minute
+	}
+	if lowers {
+		wait = min(wait, time.Second)
+	}
+	var throttled *ThrottledError
+	if errors.As(err, &throttled) {
+		wait = max(wait, throttled.After)
+	}
+	return wait
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
