@@ -39,7 +39,8 @@ func (w Weight) String() string {
 // Spec is the document in the core's terms: defaults filled in, values checked.
 type Spec struct {
 	Suspend   bool      `json:"suspend,omitempty"`
-	Steps     []Step    `json:"steps"` // ends with a weight step of Whole
+	Deleted   bool      `json:"deleted,omitempty"` // the document is going: end what runs, start nothing
+	Steps     []Step    `json:"steps"`             // ends with a weight step of Whole
 	BlueGreen bool      `json:"blueGreen,omitempty"`
 	Revert    Revert    `json:"revert"`
 	Capacity  Capacity  `json:"capacity"`
@@ -350,7 +351,6 @@ type State struct {
 	Closing   bool      `json:"closing,omitempty"`   // bake with a control is over: 100/0, then rest
 	ZeroReady int       `json:"zeroReady,omitempty"` // looks in a row with no canary ready
 	Ending    *Ending   `json:"ending,omitempty"`    // why it is being taken back
-	Resolved  string    `json:"resolved,omitempty"`  // source of the samples, chosen in Preparing
 	Exposed   float64   `json:"exposed,omitempty"`
 	Harmed    float64   `json:"harmed,omitempty"`
 
@@ -358,6 +358,7 @@ type State struct {
 	LastPass time.Time     `json:"lastPass,omitzero"`
 	NextWake time.Time     `json:"nextWake,omitzero"`
 	LiveFor  time.Duration `json:"liveFor,omitempty"` // at this step, observed live
+	DeadFor  time.Duration `json:"deadFor,omitempty"` // the same, restarted by resume: the deadline's clock
 	WaitFor  time.Duration `json:"waitFor,omitempty"` // for capacity
 
 	Pauses    []Pause    `json:"pauses,omitempty"`
@@ -372,7 +373,8 @@ type State struct {
 	WatermarkName string            `json:"watermarkName,omitempty"`
 	Drift         DriftState        `json:"drift,omitzero"`
 	Declared      map[string]Weight `json:"declared,omitempty"`
-	Stalled       string            `json:"stalled,omitempty"` // a person is needed: why
+	Stalled       string            `json:"stalled,omitempty"`   // a person is needed: why
+	NewerSince    time.Time         `json:"newerSince,omitzero"` // the route knows later decisions than we do
 
 	Taken     []string  `json:"taken,omitempty"` // command ids, newest last, bounded
 	Said      []string  `json:"said,omitempty"`  // what is said once
@@ -398,8 +400,9 @@ type Previous struct {
 
 // Share holds the request counts at which the seen share's window begins.
 type Share struct {
-	Stable float64 `json:"stable"`
-	Canary float64 `json:"canary"`
+	At     time.Time `json:"at,omitzero"`
+	Stable float64   `json:"stable"`
+	Canary float64   `json:"canary"`
 }
 
 // PauseKind says who paused.

@@ -1,0 +1,532 @@
+package rollout
+
+import (
+	"time"
+
+	"github.com/serin-dev/serin/internal/analysis"
+)
+
+// Decide is the whole policy. It is total: every input has an answer, and the
+// same input has the same answer.
+func Decide(spec Spec, st State, obs Observation, now time.Time) Decision {
+	p := &pass{spec: spec, obs: obs, now: now, was: st, st: st.clone()}
+	p.open()
+	p.inventory()
+	p.readRoute()
+	p.leaving()
+	p.transition()
+	return p.decision()
+}
+
+// transition runs from what protects users to what makes progress. Whatever
+// takes the pass ends it: the next pass sees what came of it.
+func (p *pass) transition() {
+	switch {
+	case p.adopts():
+	case p.behindRoute():
+	case p.aborts():
+	case p.fails():
+	case p.undoes():
+	case p.deleted():
+	case p.loses():
+	case p.arrives():
+	case p.drifts():
+	default:
+		p.edited()
+		p.people()
+		p.progress()
+	}
+}
+
+// pass is one call of Decide on its way. Only st and the answers change.
+type pass struct {
+	spec Spec
+	obs  Observation
+	now  time.Time
+	was  State
+	st   State
+
+	dt      time.Duration // time since the last pass that counts
+	inForce bool          // the route holds what is granted, and nobody else wrote it
+	foreign *foreign      // somebody else's split
+	newer   bool          // the route's note is ahead of the state
+	forced  *Command      // promote: this step ends now
+	because string        // why the step before ended
+	by      string        // and by whom
+	figures []analysis.Figure
+
+	events []Event
+	tests  []TestRun
+	status Status
+	wakes  []time.Time
+	quiet  bool // leave the route alone
+}
+
+// foreign is a split that is not ours.
+type foreign struct {
+	canary  Weight // what our canary has in it
+	stable  Weight
+	others  bool // somebody else has a share
+	manager string
+	print   string
+}
+
+// activeMeasure is how often the samples are looked at while a canary is out.
+const activeMeasure = time.Second
+
+// gapGrace is how late a pass may be and still count as observed time.
+const gapGrace = time.Minute
+
+// open moves the clocks: time counts only where it was observed.
+func (p *pass) open() {
+	st := &p.st
+	st.Schema = SchemaVersion
+	if st.Phase == "" {
+		st.Phase = Idle
+	}
+	if st.Step < 0 || (len(st.Plan) > 0 && st.Step >= len(st.Plan)) {
+		st.Step = max(0, len(st.Plan)-1)
+	}
+	if !st.LastPass.IsZero() {
+		p.dt = max(0, p.now.Sub(st.LastPass))
+		if p.now.After(st.NextWake.Add(gapGrace)) {
+			p.dt = 0
+		}
+	}
+	if st.Canary.Revision != "" {
+		st.Exposed = max(st.Exposed, p.obs.Report.Exposed)
+		st.Harmed = max(st.Harmed, p.obs.Report.Harmed)
+	}
+}
+
+// active: a canary is under way.
+func (p *pass) active() bool { return p.st.Canary.Revision != "" && p.st.Phase != Idle }
+
+// exposedPhase: a hand that lowers the weight is obeyed in these.
+func exposedPhase(ph Phase) bool { return ph == Progressing || ph == Promoting || ph == Baking }
+
+// paused: nothing is raised, no clock runs, nothing is retired.
+func (p *pass) paused() bool { return p.spec.Suspend || len(p.st.Pauses) > 0 }
+
+// workload finds a revision; nil where it is not there or nothing is known.
+func (p *pass) workload(r Revision) *Workload {
+	if r == "" {
+		return nil
+	}
+	for i := range p.obs.Workloads.Items {
+		if p.obs.Workloads.Items[i].Revision == r {
+			return &p.obs.Workloads.Items[i]
+		}
+	}
+	return nil
+}
+
+// listed: what is there is known, even if it is nothing.
+func (p *pass) listed() bool { return p.obs.Workloads.Known != Unknown }
+
+// ready counts the replicas that the router would send to. ok is false where
+// it is not known; a revision that is known not to be there has none.
+func (p *pass) ready(r Revision) (n int, ok bool) {
+	if !p.listed() {
+		return 0, false
+	}
+	w := p.workload(r)
+	if w == nil {
+		return 0, true
+	}
+	return w.Ready, w.ReadyKnown
+}
+
+// need is how many replicas carry a weight: max(1, ceil(w x R)).
+func (p *pass) need(w Weight) int { return need(p.st.R, w, p.spec.Capacity.Headroom) }
+
+func need(r int, w, headroom Weight) int {
+	full := ceilDiv(max(r, 1)*int(Whole+headroom), int(Whole))
+	return max(1, ceilDiv(full*int(w), int(Whole)))
+}
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
+
+// event records one decision. It is the only place where numbers are given out.
+func (p *pass) event(what What, by, from, to, why string) int {
+	st := &p.st
+	st.N++
+	e := Event{N: st.N, At: p.now, By: by, What: what, From: from, To: to, Why: why, Rev: st.Canary.Revision}
+	switch what {
+	case EvRolledBack, EvStepStarted, EvScaleAsked, EvPromoted, EvBakeStarted:
+		e.Figures = p.figures
+		if e.Figures == nil && what == EvRolledBack {
+			e.Figures = p.obs.Report.Figures
+		}
+	}
+	p.events = append(p.events, e)
+	st.Decisions = appendRing(st.Decisions, e, 50)
+	return st.N
+}
+
+// once says a thing once in a rollout.
+func (p *pass) once(key string) bool {
+	for _, s := range p.st.Said {
+		if s == key {
+			return false
+		}
+	}
+	p.st.Said = appendRing(p.st.Said, key, 50)
+	return true
+}
+
+// grant puts a weight in force under the number of the decision that names why.
+func (p *pass) grant(w Weight, n int) {
+	st := &p.st
+	st.Granted, st.TrafficN = w, n
+	st.Asked, st.LiveAt, st.Share = time.Time{}, time.Time{}, Share{}
+	p.inForce = false
+}
+
+// restart sets a step's clocks to zero.
+func (p *pass) restart() { p.st.LiveFor, p.st.DeadFor, p.st.WaitFor = 0, 0, 0 }
+
+// canZero: traffic may go back to stable. Unconditional unless stable is known
+// to have nobody who could answer.
+func (p *pass) canZero() bool {
+	n, ok := p.ready(p.st.Stable.Revision)
+	return !ok || n > 0
+}
+
+// mark puts a revision on the list; condemned wins over retired.
+func (p *pass) mark(m Mark) {
+	for i := range p.st.Marks {
+		if old := &p.st.Marks[i]; old.Revision == m.Revision {
+			m.Promoted = m.Promoted || old.Promoted
+			m.Tries = max(m.Tries, old.Tries)
+			if old.Kind == Condemned && m.Kind == Retired && !m.Promoted {
+				m.Kind = Condemned
+			}
+			p.st.Marks = append(append(p.st.Marks[:i:i], p.st.Marks[i+1:]...), m)
+			return
+		}
+	}
+	p.st.Marks = append(p.st.Marks, m)
+	for len(p.st.Marks) > 50 {
+		drop := 0
+		for i, m := range p.st.Marks { // what is not there any more goes first
+			if p.workload(m.Revision) == nil {
+				drop = i
+				break
+			}
+		}
+		p.st.Marks = append(p.st.Marks[:drop:drop], p.st.Marks[drop+1:]...)
+	}
+}
+
+func (p *pass) marked(r Revision) *Mark {
+	for i := range p.st.Marks {
+		if p.st.Marks[i].Revision == r {
+			return &p.st.Marks[i]
+		}
+	}
+	return nil
+}
+
+func (p *pass) condemned(r Revision) bool {
+	m := p.marked(r)
+	return m != nil && m.Kind == Condemned
+}
+
+// release ends the obligations towards a revision that is wanted again.
+func (p *pass) release(r Revision) {
+	keep := func(ls []Leaving) []Leaving {
+		out := ls[:0:0]
+		for _, l := range ls {
+			if l.Revision != r {
+				out = append(out, l)
+			}
+		}
+		return out
+	}
+	p.st.Leaving, p.st.Retiring = keep(p.st.Leaving), keep(p.st.Retiring)
+}
+
+// begin starts a move to a revision. Its first weight comes later.
+func (p *pass) begin(w *Workload, move Move, try int, n int) {
+	st := &p.st
+	granted := Weight(0)
+	st.Canary = objectOf(*w)
+	st.Move, st.Try = move, try
+	st.Phase, st.Started = Preparing, p.now
+	st.Plan, st.Step, st.Entered = p.plan(move), 0, false
+	st.Full, st.Override, st.Unjudged, st.Closing, st.Ending = false, false, false, false, nil
+	st.ZeroReady, st.Exposed, st.Harmed, st.Confirmed = 0, 0, 0, 0
+	st.Stalled, st.Said, st.Drift = "", nil, DriftState{}
+	st.Approvals, st.TestsRun = nil, nil
+	st.Pauses = personPauses(st.Pauses)
+	if s := p.workload(st.Stable.Revision); s != nil {
+		st.R = stableCount(s)
+	}
+	if move == MoveUndo {
+		st.R = max(st.R, st.Previous.R)
+	}
+	st.R = max(st.R, 1)
+	p.release(w.Revision)
+	p.restart()
+	p.water(w)
+	p.grant(granted, n)
+}
+
+func (p *pass) plan(m Move) []Step {
+	if m != MoveCanary {
+		return []Step{{Kind: StepWeight, Weight: Whole, ID: string(m)}}
+	}
+	return cloneSteps(p.spec.Steps)
+}
+
+// water moves the watermark: what is not newer is never a candidate.
+func (p *pass) water(w *Workload) {
+	if after(w.Since, w.Name, p.st.Watermark, p.st.WatermarkName) {
+		p.st.Watermark, p.st.WatermarkName = w.Since, w.Name
+	}
+}
+
+func after(t time.Time, name string, u time.Time, uname string) bool {
+	if !t.Equal(u) {
+		return t.After(u)
+	}
+	return name > uname
+}
+
+// rest ends a rollout, whatever came of it.
+func (p *pass) rest(result Result, why, by string) {
+	st := &p.st
+	from := st.Stable.Revision
+	st.History = appendRing(st.History, Outcome{
+		Revision: st.Canary.Revision, From: from, Result: result, Why: why, By: by,
+		Started: st.Started, Ended: p.now, Exposed: st.Exposed, Harmed: st.Harmed,
+	}, 10)
+	st.Phase, st.Canary, st.Move, st.Try = Idle, Object{}, MoveCanary, 0
+	st.Started, st.Plan, st.Step, st.Entered = time.Time{}, nil, 0, false
+	st.Full, st.Override, st.Unjudged, st.Closing, st.Ending = false, false, false, false, nil
+	st.ZeroReady, st.Confirmed = 0, 0
+	st.Exposed, st.Harmed = 0, 0
+	st.Approvals, st.TestsRun, st.Said = nil, nil, nil
+	st.Pauses = personPauses(st.Pauses)
+	st.Drift = DriftState{Manager: st.Drift.Manager}
+	st.LastPass, st.NextWake = time.Time{}, time.Time{}
+	p.restart()
+}
+
+// rollBack takes the canary back. From here on nothing raises it.
+func (p *pass) rollBack(what What, e Ending, condemn bool) {
+	st := &p.st
+	e.At, e.From = p.now, st.Granted
+	to := Weight(0)
+	held := st.Granted > 0 && !p.canZero()
+	if held {
+		to = st.Granted
+	}
+	n := p.event(what, e.By, st.Granted.String(), to.String(), e.Why)
+	st.Phase, st.Ending = RollingBack, &e
+	st.Full, st.Closing, st.Unjudged = false, false, false
+	st.Pauses = personPauses(st.Pauses)
+	st.Stalled = ""
+	p.release(st.Stable.Revision)
+	mark := MarkKind("")
+	if condemn {
+		mark = Condemned
+		p.mark(Mark{Revision: st.Canary.Revision, Kind: Condemned, Tries: st.Try, At: p.now, Why: e.Why})
+	}
+	policy := p.spec.RollbackRetire
+	if e.Result == Abandoned || e.Result == Withdrawn {
+		policy = p.spec.Promotion.Retire
+	}
+	if e.Result == Withdrawn {
+		mark = ""
+	}
+	st.Leaving = append(st.Leaving, Leaving{Revision: st.Canary.Revision, Name: st.Canary.Name, Policy: policy, Mark: mark})
+	p.restart()
+	if !held {
+		p.grant(0, n)
+	}
+}
+
+// decision gathers the answers.
+func (p *pass) decision() Decision {
+	st := &p.st
+	d := Decision{Events: p.events, Tests: p.tests}
+	if !p.quiet && st.Stable.Revision != "" && p.obs.Route.Known != Absent {
+		d.Traffic = trafficFor(*st)
+	}
+	d.Scale = p.scale()
+	if p.active() {
+		d.Measure = activeMeasure
+		p.wakes = append(p.wakes, p.now.Add(activeMeasure))
+	} else if len(st.Leaving) > 0 || p.retiringOpen() {
+		p.wakes = append(p.wakes, p.now.Add(activeMeasure))
+	}
+	if len(p.events) > 0 || p.pending() {
+		p.wakes = append(p.wakes, p.now)
+	}
+	for _, t := range p.wakes {
+		if d.Wake.IsZero() || t.Before(d.Wake) {
+			d.Wake = t
+		}
+	}
+	if p.active() {
+		st.LastPass, st.NextWake = p.now, d.Wake
+	}
+	p.status.Stalled = firstOf(p.status.Stalled, st.Stalled)
+	if p.paused() {
+		p.status.Paused = p.pausedText()
+	}
+	if p.status.Message == "" {
+		p.status.Message = p.restMessage()
+	}
+	d.Status = p.status
+	d.Next = *st
+	d.Lowers = d.Traffic != nil && (lowers(*d.Traffic, p.obs.Route, p.was) || (st.Phase == RollingBack && p.was.Phase != RollingBack))
+	d.Save = saveFor(p.was, *st)
+	return d
+}
+
+// trafficFor restates the split from the state alone.
+func trafficFor(st State) *Traffic {
+	t := &Traffic{N: st.TrafficN, Stable: st.Stable.Revision}
+	if st.Canary.Revision != "" {
+		t.Canary, t.Weight = st.Canary.Revision, st.Granted
+		t.Match = matchFor(st)
+	}
+	for _, ls := range [][]Leaving{st.Leaving, st.Retiring} {
+		for _, l := range ls {
+			if !l.Gone && l.Revision != t.Canary && l.Revision != t.Stable {
+				t.Keep = append(t.Keep, l.Revision)
+			}
+		}
+	}
+	for _, m := range st.Marks {
+		if m.Kind == Condemned {
+			t.Condemned = append(t.Condemned, m.Revision)
+		}
+	}
+	if len(t.Condemned) > 10 {
+		t.Condemned = t.Condemned[len(t.Condemned)-10:]
+	}
+	return t
+}
+
+// matchFor is the match step in force: the last one entered, until everything
+// goes to the canary or nothing does.
+func matchFor(st State) *Match {
+	if (st.Phase != Progressing && st.Phase != Promoting) || st.Granted == Whole {
+		return nil
+	}
+	for i := min(st.Step, len(st.Plan)-1); i >= 0; i-- {
+		if st.Plan[i].Kind == StepMatch && (i < st.Step || st.Entered) {
+			return st.Plan[i].Match
+		}
+	}
+	return nil
+}
+
+// lowers: the canary has less in this split than it has in the route, or had
+// in the state before.
+func lowers(t Traffic, r Route, was State) bool {
+	if r.Known == Present {
+		for rev, w := range r.Weights {
+			if rev != t.Stable && w > t.Weights()[rev] {
+				return true
+			}
+		}
+	}
+	return was.Canary.Revision != "" && was.Granted > t.Weights()[was.Canary.Revision] && t.Stable != was.Canary.Revision
+}
+
+// scale says what each revision must be able to carry: floors only, and an end
+// for what is owed one. At rest it is empty.
+func (p *pass) scale() []Scale {
+	st := &p.st
+	var out []Scale
+	floor := func(o Object, n int) {
+		w := p.workload(o.Revision)
+		if w == nil || w.Deleting || n <= 0 {
+			return
+		}
+		s := Scale{Revision: o.Revision, Name: w.Name, Min: n}
+		if w.HPA != nil && p.spec.Capacity.HPA == HoldMinimum {
+			s.Min, s.HPA, s.HPAMin = 0, w.HPA.Name, max(w.HPA.Min, min(n, w.HPA.Max))
+			if w.HPA.Min < s.HPAMin {
+				p.holdHPA(w)
+			}
+			if w.Replicas == 0 {
+				s.Min = n // an autoscaler does not wake a workload at zero
+			}
+		}
+		out = append(out, s)
+	}
+	if p.active() {
+		floor(st.Stable, p.need(Whole))
+		if st.Phase != RollingBack {
+			floor(st.Canary, p.need(p.target()))
+		}
+	}
+	for i := range st.HPAs {
+		h := st.HPAs[i]
+		if p.active() && (h.Revision == st.Stable.Revision || (h.Revision == st.Canary.Revision && st.Phase != RollingBack)) {
+			continue
+		}
+		if w := p.workload(h.Revision); w != nil && w.HPA != nil && w.HPA.Name == h.HPA && w.HPA.Min != h.Min {
+			out = append(out, Scale{Revision: h.Revision, Name: w.Name, HPA: h.HPA, HPAMin: h.Min})
+		}
+	}
+	for _, l := range st.Retiring {
+		if !p.mayRetire(l) {
+			continue
+		}
+		w := p.workload(l.Revision)
+		if w == nil {
+			continue
+		}
+		switch l.Policy {
+		case Delete:
+			out = append(out, Scale{Revision: l.Revision, Name: w.Name, Delete: true, Mark: l.Mark})
+		case ScaleToZero:
+			out = append(out, Scale{Revision: l.Revision, Name: w.Name, Zero: true, Mark: l.Mark})
+		}
+	}
+	return out
+}
+
+// target is the weight that the canary must be ready for.
+func (p *pass) target() Weight {
+	st := &p.st
+	w := max(st.Granted, st.Confirmed)
+	if st.Move != MoveCanary || st.Phase == Promoting || st.Phase == Baking {
+		return Whole
+	}
+	if st.Step < len(st.Plan) && !st.Entered && st.Plan[st.Step].Kind == StepWeight && !p.paused() {
+		w = max(w, st.Plan[st.Step].Weight)
+	}
+	return w
+}
+
+func (p *pass) holdHPA(w *Workload) {
+	for _, h := range p.st.HPAs {
+		if h.Revision == w.Revision && h.HPA == w.HPA.Name {
+			return
+		}
+	}
+	p.st.HPAs = append(p.st.HPAs, HPAHold{Revision: w.Revision, HPA: w.HPA.Name, Min: w.HPA.Min})
+}
+
+// mayRetire: invariant I3. Nobody is scaled down who has, or may have, traffic.
+func (p *pass) mayRetire(l Leaving) bool {
+	return l.Gone && !p.now.Before(l.Due) && !p.paused() && !p.st.Drift.Foreign && p.foreign == nil &&
+		l.Revision != p.st.Stable.Revision && l.Revision != p.st.Canary.Revision && p.obs.Route.Known == Present
+}
+
+func (p *pass) retiringOpen() bool {
+	for _, l := range p.st.Retiring {
+		if !l.Gone || (l.Policy != Keep && p.mayRetire(l)) {
+			return true
+		}
+	}
+	return false
+}

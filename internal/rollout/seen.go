@@ -1,0 +1,324 @@
+package rollout
+
+import (
+	"fmt"
+	"math"
+	"sort"
+	"strings"
+	"time"
+)
+
+// This file reads the observation: what is there, what the route holds, who
+// has left. Nothing here decides about a rollout.
+
+func objectOf(w Workload) Object {
+	return Object{Revision: w.Revision, Name: w.Name, UID: w.UID, Generation: w.Generation, Since: w.Since}
+}
+
+func stableCount(w *Workload) int {
+	n := w.Replicas
+	if w.HPA != nil {
+		n = max(n, w.HPA.Desired)
+	}
+	return n
+}
+
+// inventory keeps the state's objects in step with what is there.
+func (p *pass) inventory() {
+	if !p.listed() {
+		return
+	}
+	st := &p.st
+	for _, w := range p.obs.Workloads.Items {
+		if w.Condemned && !p.condemned(w.Revision) && p.marked(w.Revision) == nil && w.Revision != st.Stable.Revision {
+			p.mark(Mark{Revision: w.Revision, Kind: Condemned, At: p.now, Why: "marked on the object"})
+		} else if w.Retired && p.marked(w.Revision) == nil && w.Revision != st.Stable.Revision && w.Revision != st.Canary.Revision {
+			p.mark(Mark{Revision: w.Revision, Kind: Retired, Promoted: true, At: p.now, Why: "marked on the object"})
+		}
+	}
+	p.follow(&st.Stable, true)
+	p.follow(&st.Canary, false)
+	if w := p.workload(st.Stable.Revision); w != nil {
+		if p.active() {
+			st.R = max(st.R, stableCount(w))
+		} else {
+			st.R = max(1, stableCount(w))
+		}
+	}
+	// An autoscaler that has its own minimum again is done with.
+	kept := st.HPAs[:0:0]
+	for _, h := range st.HPAs {
+		w := p.workload(h.Revision)
+		gone := w == nil || w.HPA == nil || w.HPA.Name != h.HPA
+		restored := !p.active() && !gone && w.HPA.Min == h.Min
+		if !gone && !restored {
+			kept = append(kept, h)
+		}
+	}
+	if len(kept) != len(st.HPAs) {
+		st.HPAs = kept
+	}
+}
+
+// follow finds an object whose revision is not there any more under its name:
+// the same object and generation is a rebind (a server defaulted a field), a
+// later generation is an edit. A canary that was edited is left alone: it is
+// superseded by what it became.
+func (p *pass) follow(o *Object, stable bool) {
+	if o.Revision == "" {
+		return
+	}
+	if w := p.workload(o.Revision); w != nil {
+		*o = objectOf(*w)
+		return
+	}
+	for i := range p.obs.Workloads.Items {
+		w := &p.obs.Workloads.Items[i]
+		if w.Name != o.Name || o.Name == "" || w.Deleting || w.Revision.Label() != o.Revision.Label() {
+			continue
+		}
+		same := o.UID != "" && w.UID == o.UID && w.Generation == o.Generation
+		switch {
+		case same:
+			n := p.event(EvStableChanged, "git", string(o.Revision), string(w.Revision),
+				fmt.Sprintf("%s has another hash at the same generation: a field was defaulted, nothing was restarted.", w.Name))
+			p.rename(o.Revision, w.Revision)
+			*o = objectOf(*w)
+			p.grant(p.st.Granted, n)
+		case stable && w.Revision != p.st.Canary.Revision:
+			n := p.event(EvStableChanged, "git", string(o.Revision), string(w.Revision),
+				fmt.Sprintf("the template of %s, which serves the users, was edited in place: every pod of it changes at once, unjudged. Evidence starts from zero.", w.Name))
+			*o = objectOf(*w)
+			p.water(w)
+			p.grant(p.st.Granted, n)
+			p.restart()
+		}
+		return
+	}
+}
+
+func (p *pass) rename(from, to Revision) {
+	for i := range p.st.Marks {
+		if p.st.Marks[i].Revision == from {
+			p.st.Marks[i].Revision = to
+		}
+	}
+	if p.st.Previous.Revision == from {
+		p.st.Previous.Revision = to
+	}
+}
+
+// readRoute tells our own split from a lost write, a hand and a stranger, and
+// latches the moment at which the split was seen in force.
+func (p *pass) readRoute() {
+	st, r := &p.st, p.obs.Route
+	if st.Stable.Revision == "" || r.Known != Present {
+		p.clock(false)
+		return
+	}
+	want := trafficFor(*st)
+	ours := r.Note != nil && noteMatches(*r.Note, r.Weights)
+	switch {
+	case r.Note != nil && r.Note.N > st.N:
+		p.newer = true
+	case ours && r.Note.N == want.N && sameSplit(r.Weights, want.Weights()):
+		p.inForce = true
+	case ours && r.Note.N <= st.N:
+		// A lost or late write: restated by this pass.
+	default:
+		p.foreign = p.readForeign(r)
+		if p.foreign == nil { // not our note, and exactly our split
+			p.inForce = r.Note == nil || r.Note.N <= st.N
+		}
+	}
+	p.clock(p.inForce)
+	if p.foreign == nil && !p.newer {
+		if st.Drift.Foreign {
+			st.Drift.Foreign, st.Drift.Seen = false, ""
+			if st.Phase == Idle {
+				st.Stalled = ""
+			}
+		}
+		st.NewerSince = time.Time{}
+	}
+	if !p.inForce || !st.LiveAt.IsZero() {
+		return
+	}
+	sc, cc := r.Requests[st.Stable.Revision], r.Requests[st.Canary.Revision]
+	if st.Asked.IsZero() {
+		st.Asked = p.now
+		st.Share = Share{At: p.now, Stable: sc, Canary: cc}
+	}
+	switch {
+	case r.HasReceipt:
+		if r.Receipt < want.N {
+			return
+		}
+	case p.now.Sub(st.Asked) < p.spec.Settle:
+		p.wakes = append(p.wakes, st.Asked.Add(p.spec.Settle))
+		return
+	case r.Measured && contradicts(sc-st.Share.Stable, cc-st.Share.Canary, st.Granted):
+		if p.now.Sub(st.Share.At) >= max(p.spec.Settle, time.Second) { // the window may still hold the old split
+			st.Share = Share{At: p.now, Stable: sc, Canary: cc}
+		}
+		return
+	}
+	st.LiveAt, st.Confirmed = p.now, st.Granted
+}
+
+// clock lets observed time count: live, not paused, no gap.
+func (p *pass) clock(live bool) {
+	st := &p.st
+	if p.dt == 0 || !p.active() || p.paused() || !live || st.LiveAt.IsZero() {
+		return
+	}
+	st.LiveFor += p.dt
+	st.DeadFor += p.dt
+}
+
+func noteMatches(n Note, weights map[Revision]Weight) bool {
+	t := Traffic{Stable: n.Stable, Canary: n.Canary, Weight: n.Weight}
+	return sameSplit(weights, t.Weights())
+}
+
+// sameSplit compares splits; a missing version has weight 0.
+func sameSplit(a, b map[Revision]Weight) bool {
+	for r, w := range a {
+		if w != b[r] {
+			return false
+		}
+	}
+	for r, w := range b {
+		if w != a[r] {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *pass) readForeign(r Route) *foreign {
+	st := &p.st
+	f := &foreign{manager: firstOf(r.Manager, "somebody")}
+	total := Weight(0)
+	for _, w := range r.Weights {
+		total += w
+	}
+	for rev, w := range r.Weights {
+		switch rev {
+		case st.Stable.Revision:
+			f.stable = w
+		case st.Canary.Revision:
+			f.canary = w
+		default:
+			f.others = f.others || w > 0
+		}
+	}
+	if total != Whole {
+		f.others = true
+	}
+	if !f.others && f.canary == st.Granted && f.stable == Whole-st.Granted {
+		return nil
+	}
+	f.print = printSplit(r.Weights)
+	return f
+}
+
+func printSplit(m map[Revision]Weight) string {
+	var ss []string
+	for r, w := range m {
+		ss = append(ss, fmt.Sprintf("%s %s", r.Label(), w))
+	}
+	sort.Strings(ss)
+	if len(ss) == 0 {
+		return "nobody"
+	}
+	return strings.Join(ss, ", ")
+}
+
+// contradicts: the counted share is more than four standard errors from the
+// split, so the split cannot be in force yet.
+func contradicts(stable, canary float64, w Weight) bool {
+	n := stable + canary
+	if n <= 0 || stable < 0 || canary < 0 {
+		return false
+	}
+	share := float64(w) / float64(Whole)
+	return math.Abs(canary-n*share) > 4*math.Sqrt(n*share*(1-share))+1
+}
+
+// leaving follows versions that have lost their traffic until it is seen gone,
+// and ends what was owed them.
+func (p *pass) leaving() {
+	st := &p.st
+	live := p.inForce && !st.LiveAt.IsZero()
+	kept := st.Leaving[:0:0]
+	for _, l := range st.Leaving {
+		p.drain(&l, live, true)
+		if l.Gone && l.Revision != st.Stable.Revision && !(st.Phase == RollingBack && l.Revision == st.Canary.Revision) {
+			if l.Policy != "" {
+				st.Retiring = append(st.Retiring, l)
+			}
+			continue
+		}
+		kept = append(kept, l)
+	}
+	st.Leaving = kept
+	kept = st.Retiring[:0:0]
+	for _, l := range st.Retiring {
+		p.drain(&l, live, false)
+		w := p.workload(l.Revision)
+		done := l.Gone && p.listed() && (w == nil || l.Policy == Keep || (l.Policy == ScaleToZero && w.Replicas == 0))
+		if done && l.Policy != Keep && w == nil && len(p.obs.Workloads.Items) == 0 {
+			done = false // an empty list is more likely a fault than an end
+		}
+		if done {
+			if l.Policy != Keep {
+				p.event(EvRetired, "rule", l.Revision.Label(), "", fmt.Sprintf("%s has no traffic any more and was retired (%s).", l.Revision.Label(), l.Policy))
+			}
+			continue
+		}
+		if l.Gone && p.now.Before(l.Due) {
+			p.wakes = append(p.wakes, l.Due)
+		}
+		kept = append(kept, l)
+	}
+	st.Retiring = kept
+}
+
+// drain watches one version's traffic end. bounded: after the drain timeout it
+// counts as gone whatever still comes (a superseded canary must not hold up
+// its successor); an old stable that is still called is kept, and said so.
+func (p *pass) drain(l *Leaving, live, bounded bool) {
+	if l.Gone {
+		return
+	}
+	r := p.obs.Route
+	if r.Known != Present || !live || trafficFor(p.st).Weights()[l.Revision] > 0 {
+		return
+	}
+	if l.ZeroSince.IsZero() {
+		l.ZeroSince, l.QuietAt, l.LastCount = p.now, p.now, r.Requests[l.Revision]
+	}
+	waited := p.now.Sub(l.ZeroSince)
+	idle := r.InFlight == nil || r.InFlight[l.Revision] == 0
+	switch {
+	case r.HasReceipt && r.InFlight != nil:
+		l.Gone = idle
+	case r.Measured:
+		if c := r.Requests[l.Revision]; c != l.LastCount {
+			l.LastCount, l.QuietAt = c, p.now
+		}
+		l.Gone = idle && p.now.Sub(l.QuietAt) >= p.spec.Quiet
+		p.wakes = append(p.wakes, l.QuietAt.Add(p.spec.Quiet))
+	default:
+		l.Gone = true // settled, and nothing to measure by
+	}
+	if l.Gone || waited < p.spec.DrainTimeout {
+		return
+	}
+	if bounded || (r.HasReceipt && p.now.Sub(l.QuietAt) >= p.spec.DrainTimeout) {
+		l.Gone = true
+	} else if p.once("still called " + string(l.Revision)) {
+		p.event(EvMentioned, "rule", "", "", fmt.Sprintf("%s is at weight 0 and still gets requests from somewhere else (a caller outside the route?): it is kept.", l.Revision.Label()))
+	}
+}
