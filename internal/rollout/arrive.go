@@ -298,7 +298,7 @@ func (p *pass) arrives() bool {
 	c := p.candidate()
 	if st.Phase == Idle {
 		if c == nil || st.Drift.Foreign || p.foreign != nil {
-			return false
+			return c == nil && p.returns()
 		}
 		n := p.event(EvRolloutStarted, "git", "", c.Revision.Label(), fmt.Sprintf("%s is new: a rollout from %s starts.", c.Revision.Label(), st.Stable.Revision.Label()))
 		p.begin(c, MoveCanary, 0, n)
@@ -327,6 +327,19 @@ func (p *pass) arrives() bool {
 	}
 	p.supersede(c)
 	return true
+}
+
+// returns mentions, once, a retired version that somebody brought back.
+func (p *pass) returns() bool {
+	for i := range p.st.Marks {
+		m := &p.st.Marks[i]
+		if w := p.workload(m.Revision); m.Ended && w != nil && !w.Deleting && w.Replicas > 0 {
+			m.Ended = false
+			p.event(EvMentioned, "rule", "", m.Revision.Label(), fmt.Sprintf("%s, which was retired, is there again with %d replicas: it stays at weight 0. `serin undo`, `serin retry` or a new template would use it.", m.Revision.Label(), w.Replicas))
+			return true
+		}
+	}
+	return false
 }
 
 func (p *pass) supersede(c *Workload) {

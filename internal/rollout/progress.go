@@ -179,6 +179,7 @@ func (p *pass) progress() {
 func (p *pass) prepare() {
 	st := &p.st
 	v := st.Canary.Revision.Label()
+	st.Source = firstOf(st.Source, p.obs.Source)
 	first := Weight(0)
 	if len(st.Plan) > 0 && st.Plan[0].Kind == StepWeight {
 		first = st.Plan[0].Weight
@@ -597,7 +598,7 @@ func (p *pass) whole() {
 	default:
 		st.Phase = Baking
 		p.restart()
-		p.event(EvBakeStarted, "rule", "", st.Granted.String(), fmt.Sprintf("%s of the traffic is on %s, seen in force; it is watched for %s before %s is retired.", st.Granted, v, short(p.spec.Promotion.Bake), st.Stable.Revision.Label()))
+		p.event(EvBakeStarted, "rule", "", st.Granted.String(), fmt.Sprintf("%s of the traffic is on %s, seen in force; it is watched for %s before %s is retired.", st.Granted, v, short(p.bakeTime()), st.Stable.Revision.Label()))
 		p.forced = nil
 		p.bake()
 	}
@@ -610,6 +611,15 @@ func (p *pass) undoAuthor() string {
 		}
 	}
 	return "rule"
+}
+
+// bakeTime: the last step's hold is a part of the bake.
+func (p *pass) bakeTime() time.Duration {
+	d := p.spec.Promotion.Bake
+	if n := len(p.st.Plan); n > 0 {
+		d = max(d, p.st.Plan[n-1].Hold)
+	}
+	return d
 }
 
 // bake watches the whole before stable changes.
@@ -625,7 +635,7 @@ func (p *pass) bake() {
 		p.closing()
 		return
 	}
-	forced := p.forced
+	forced, bake := p.forced, p.bakeTime()
 	p.forced = nil
 	if forced == nil && p.paused() {
 		p.wait(WaitPerson, fmt.Sprintf("Paused while baking at %s: %s.", st.Granted, p.pausedText()))
@@ -636,14 +646,14 @@ func (p *pass) bake() {
 	switch {
 	case forced != nil:
 		by, why = forced.By, fmt.Sprintf("%s ended the bake%s", forced.By, reason(*forced))
-	case st.LiveFor < p.spec.Promotion.Bake:
-		p.until(p.now.Add(p.spec.Promotion.Bake - st.LiveFor))
-		p.wait(WaitHold, fmt.Sprintf("Baking at %s: watched for %s more. %s", st.Granted, short(p.spec.Promotion.Bake-st.LiveFor), rep.Sentence))
+	case st.LiveFor < bake:
+		p.until(p.now.Add(bake - st.LiveFor))
+		p.wait(WaitHold, fmt.Sprintf("Baking at %s: watched for %s more. %s", st.Granted, short(bake-st.LiveFor), rep.Sentence))
 		return
 	case rep.Verdict == analysis.Pass:
 		why = firstOf(rep.Sentence, "nothing is judged")
 	default:
-		if !p.undecided(max(p.spec.Analysis.Deadline, p.spec.Promotion.Bake), done) {
+		if !p.undecided(max(p.spec.Analysis.Deadline, bake), done) {
 			return
 		}
 	}

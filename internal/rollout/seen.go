@@ -273,6 +273,9 @@ func (p *pass) leaving() {
 		}
 		if done {
 			if l.Policy != Keep {
+				if m := p.marked(l.Revision); m != nil {
+					m.Ended = true
+				}
 				p.event(EvRetired, "rule", l.Revision.Label(), "", fmt.Sprintf("%s has no traffic any more and was retired (%s).", l.Revision.Label(), l.Policy))
 			}
 			continue

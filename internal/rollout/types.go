@@ -173,6 +173,9 @@ type Observation struct {
 	// SaveError and ApplyError are the last pass's; shown, and never a reason
 	// to raise anything.
 	SaveError  string `json:"saveError,omitempty"`
+	// Source is where samples would come from if it were chosen now. It is
+	// chosen once, in Preparing, and kept for the rollout.
+	Source string `json:"source,omitempty"`
 	ApplyError string `json:"applyError,omitempty"`
 }
 
@@ -351,6 +354,7 @@ type State struct {
 	Closing   bool      `json:"closing,omitempty"`   // bake with a control is over: 100/0, then rest
 	ZeroReady int       `json:"zeroReady,omitempty"` // looks in a row with no canary ready
 	Ending    *Ending   `json:"ending,omitempty"`    // why it is being taken back
+	Source    string    `json:"source,omitempty"`    // of the samples, chosen in Preparing
 	Exposed   float64   `json:"exposed,omitempty"`
 	Harmed    float64   `json:"harmed,omitempty"`
 
@@ -473,6 +477,7 @@ type Mark struct {
 	Kind     MarkKind  `json:"kind"`
 	Promoted bool      `json:"promoted,omitempty"` // was stable once: may be gone back to
 	Tries    int       `json:"tries,omitempty"`
+	Ended    bool      `json:"ended,omitempty"` // it was scaled away: what brings it back was not us
 	At       time.Time `json:"at"`
 	Why      string    `json:"why,omitempty"`
 }

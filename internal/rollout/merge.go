@@ -1,0 +1,33 @@
+package rollout
+
+// MergeRoutes sees several routes that are kept in step as one: the lowest
+// share of the canary wins, so that a hand that lowers one lowers all; what is
+// in force is in force only where all say so.
+func MergeRoutes(canary Revision, routes []Route) Route {
+	if len(routes) == 0 {
+		return Route{}
+	}
+	out := routes[0]
+	for _, r := range routes[1:] {
+		switch {
+		case out.Known == Present && r.Known == Present:
+			lower, higher := out, r
+			if r.Weights[canary] < out.Weights[canary] || (r.Weights[canary] == out.Weights[canary] && noteN(r) < noteN(out)) {
+				lower, higher = r, out
+			}
+			lower.HasReceipt = lower.HasReceipt && higher.HasReceipt
+			lower.Receipt = min(lower.Receipt, higher.Receipt)
+			out = lower
+		case r.Known < out.Known: // not known beats known, missing beats there
+			out = r
+		}
+	}
+	return out
+}
+
+func noteN(r Route) int {
+	if r.Note == nil {
+		return -1
+	}
+	return r.Note.N
+}
