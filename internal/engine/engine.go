@@ -291,13 +291,13 @@ func keep[T any](v T, err error) (T, error) {
 //	otherwise:                    capacity given, traffic
 //	then tests started, and at last capacity taken.
 func (e *Engine) carryOut(ctx context.Context, d rollout.Decision, before rollout.State, obs rollout.Observation, lowers bool, now time.Time, wrote *Wrote) (saveErr, applyErr error) {
-	if broken := rollout.Check(e.mind.spec, before, d, obs, now); len(broken) > 0 {
-		violation := &Violation{Broken: broken}
+	if broken := rollout.Check(e.mind.spec, before, obs, d); broken != nil {
+		// Not recorded either: what must not be decided was not decided.
+		refused := fmt.Errorf("a decision was not carried out, because it breaks what must hold: %w", broken)
 		if !lowers {
-			// Not recorded either: a decision that must not be is no decision.
-			return nil, violation
+			return nil, refused
 		}
-		return nil, errors.Join(violation, e.route(ctx, d, obs.Route, wrote))
+		return nil, errors.Join(refused, e.route(ctx, d, obs.Route, wrote))
 	}
 
 	if err := e.save(ctx, d, now, wrote); err != nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/serin-dev/serin/internal/rollout"
 )
 
 // Errors that ports give where the engine treats them differently. Adapters
@@ -66,7 +68,7 @@ func KindOf(err error) Kind {
 		}
 		return worst
 	}
-	var violation *Violation
+	var violation *rollout.Violation
 	switch {
 	case errors.As(err, &violation), errors.Is(err, ErrForbidden), errors.Is(err, ErrRefused):
 		return Stall
@@ -76,20 +78,4 @@ func KindOf(err error) Kind {
 		return Retry
 	}
 	return Retry
-}
-
-// Violation says that a decision broke an invariant and was not carried out.
-type Violation struct {
-	Broken []string // one sentence each, beginning with the invariant's number
-}
-
-func (v *Violation) Error() string {
-	s := "the decision was not carried out, because it breaks what must hold: "
-	for i, b := range v.Broken {
-		if i > 0 {
-			s += "; "
-		}
-		s += b
-	}
-	return s
 }

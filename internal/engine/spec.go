@@ -74,10 +74,7 @@ func revertOf(s *v1alpha1.Strategy) rollout.Revert {
 	case s.Canary != nil:
 		policy = s.Canary.Revert
 	}
-	if policy == v1alpha1.RevertSteps {
-		return rollout.RevertCanary
-	}
-	return rollout.RevertFast
+	return rollout.Revert(policy)
 }
 
 // settleOf is the longest time that one of the routes takes: a split is in
