@@ -36,6 +36,9 @@ func TestMain(m *testing.M) {
 		child(os.Args[1:])
 		os.Exit(0)
 	}
+	// A program under the race detector sleeps for a second when it exits, and
+	// these tests start and end hundreds.
+	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	goleak.VerifyTestMain(m)
 }
 

@@ -83,7 +83,7 @@ func New(o Options) *Supervisor {
 		}
 	}
 	for _, kv := range s.environ { // what a Go binary itself looks at
-		if name, _, _ := strings.Cut(kv, "="); name == "GODEBUG" || name == "GOCOVERDIR" {
+		if name, _, _ := strings.Cut(kv, "="); slices.Contains([]string{"GODEBUG", "GOCOVERDIR", "GORACE"}, name) {
 			s.shimEnviron = append(s.shimEnviron, kv)
 		}
 	}
