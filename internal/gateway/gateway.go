@@ -3,9 +3,11 @@ package gateway
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
-	"net"
 	"net/http"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -23,7 +25,7 @@ type Options struct {
 	// DrainTimeout bounds how long Drain waits for ordinary requests; 30 s if 0.
 	DrainTimeout time.Duration
 	// StreamDrainTimeout bounds how long Drain waits for upgraded connections
-	// and event streams before it closes them; 5 min if 0.
+	// and event streams before it ends them; 5 min if 0.
 	StreamDrainTimeout time.Duration
 	// DialTimeout bounds connecting to an endpoint; 5 s if 0.
 	DialTimeout time.Duration
@@ -35,71 +37,255 @@ type Options struct {
 	KeepGone time.Duration
 }
 
-// ErrInForce is what Drain answers for an address that the table in force
-// still routes to.
-var ErrInForce = errors.New("gateway: the table in force routes to this address")
+func (o *Options) setDefaults() {
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	for d, v := range map[*time.Duration]time.Duration{
+		&o.DrainTimeout:       30 * time.Second,
+		&o.StreamDrainTimeout: 5 * time.Minute,
+		&o.DialTimeout:        5 * time.Second,
+		&o.UpstreamIdle:       4 * time.Second,
+		&o.KeepGone:           15 * time.Minute,
+	} {
+		if *d <= 0 {
+			*d = v
+		}
+	}
+	o.VersionHeader = http.CanonicalHeaderKey(o.VersionHeader)
+}
 
 // Gateway routes requests by the table in force. All methods are safe for
 // concurrent use.
-type Gateway struct{}
+type Gateway struct {
+	o       Options
+	routing atomic.Pointer[routing]
+
+	mu       sync.Mutex // guards what follows, and makes swaps one after the other
+	services map[string]*serviceState
+	splits   uint64 // made so far: no two have one seed
+	servers  []*http.Server
+	closed   bool
+
+	stop     chan struct{} // closed by Close: ends the sweeper
+	swept    chan struct{} // closed when it has ended
+	upgraded sync.WaitGroup
+}
 
 // New makes a Gateway with an empty table: every request is answered with 404
 // until the first Swap. Close or Shutdown frees what it holds.
-func New(o Options) *Gateway { panic("being written") }
+func New(o Options) *Gateway {
+	o.setDefaults()
+	g := &Gateway{o: o, services: map[string]*serviceState{}, stop: make(chan struct{}), swept: make(chan struct{})}
+	g.routing.Store(&routing{})
+	go g.sweep()
+	return g
+}
 
 // Swap checks t and puts it in force, whole or not at all. When it returns nil,
 // no request begins any more on an endpoint that t leaves out. A bad table
 // leaves the last good one in force; the error is a *TableError that names
 // every problem with the field's path.
-func (g *Gateway) Swap(t Table) error { panic("being written") }
+func (g *Gateway) Swap(t Table) error {
+	if err := t.Validate(); err != nil {
+		return err
+	}
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now()
+	rt := g.compile(t, g.routing.Load(), now)
+	g.routing.Store(rt)
+	// Only now: a request that still follows the old table finds its endpoint
+	// retired and looks again, at a table that has another one.
+	g.retireOthers(t, now)
+	g.forget(now)
+	return nil
+}
 
-// Validate gives the problems for which Swap would refuse t, or nil.
-func (t Table) Validate() error { panic("being written") }
+// retireOthers retires every endpoint that t leaves out.
+func (g *Gateway) retireOthers(t Table, now time.Time) {
+	type key struct{ service, version string }
+	inForce := map[key]map[Endpoint]bool{}
+	named := map[string]bool{}
+	for _, s := range t.Services {
+		named[s.Name] = true
+		for _, v := range s.Versions {
+			set := map[Endpoint]bool{}
+			for _, e := range v.Endpoints {
+				set[e] = true
+			}
+			inForce[key{s.Name, v.Name}] = set
+		}
+	}
+	for _, s := range g.services {
+		if !named[s.name] && s.goneSince.IsZero() {
+			s.goneSince = now
+		}
+		s.mu.Lock()
+		for _, v := range s.versions {
+			v.retireOthers(inForce[key{s.name, v.name}], now)
+		}
+		s.mu.Unlock()
+	}
+}
 
-// TableError lists what is wrong with a table, one "path: problem" each.
-type TableError struct{ Problems []string }
-
-func (e *TableError) Error() string { panic("being written") }
+func (v *versionState) retireOthers(inForce map[Endpoint]bool, now time.Time) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	for k, e := range v.endpoints {
+		if !inForce[k] {
+			delete(v.endpoints, k)
+			v.old = append(v.old, e)
+			e.retire(now)
+		}
+	}
+	if len(v.endpoints) == 0 && v.goneSince.IsZero() {
+		v.goneSince = now
+	}
+}
 
 // InForce is the receipt: the table that new requests follow.
-func (g *Gateway) InForce() Receipt { panic("being written") }
+func (g *Gateway) InForce() Receipt {
+	rt := g.routing.Load()
+	r := Receipt{Number: rt.number, Since: rt.since}
+	for _, x := range rt.routes {
+		x.Set = append([]Destination(nil), x.Set...)
+		x.Effective = append([]Destination(nil), x.Effective...)
+		r.Routes = append(r.Routes, x)
+	}
+	return r
+}
 
-// Drain waits until no request is in flight on address, which the table in
-// force must not contain (ErrInForce). It returns nil then, and at once for an
-// address that it does not know. Ordinary requests are waited for until
-// Options.DrainTimeout, upgraded connections and event streams until
-// Options.StreamDrainTimeout, after which these are closed; ctx may end the
-// wait sooner. What is still in flight then is told by a *DrainError.
-func (g *Gateway) Drain(ctx context.Context, address string) error { panic("being written") }
+// ErrInForce is what Drain answers for an address that the table in force
+// still routes to.
+var ErrInForce = errors.New("the table in force routes to this address")
 
 // DrainError says how many requests were still in flight when Drain gave up.
 type DrainError struct {
 	Address  string
 	InFlight int64
-	Cause    error // context.Canceled, context.DeadlineExceeded
+	Cause    error // context.Canceled or context.DeadlineExceeded
 }
 
-func (e *DrainError) Error() string { panic("being written") }
+func (e *DrainError) Error() string {
+	return fmt.Sprintf("gateway: draining %s: %d requests still in flight: %v", e.Address, e.InFlight, e.Cause)
+}
+
 func (e *DrainError) Unwrap() error { return e.Cause }
 
-// Stats gives the figures of all services, for the judge.
-func (g *Gateway) Stats() Snapshot { panic("being written") }
+// Drain waits until no request is in flight on address, which the table in
+// force must not contain (ErrInForce). It returns nil then, and at once for an
+// address that it does not know. Ordinary requests are waited for until
+// Options.DrainTimeout, upgraded connections and event streams until
+// Options.StreamDrainTimeout, after which these are ended; ctx may end the
+// wait sooner. What is still in flight then is told by a *DrainError.
+func (g *Gateway) Drain(ctx context.Context, address string) error {
+	leaving, err := g.leaving(address)
+	if err != nil {
+		return fmt.Errorf("gateway: draining %s: %w", address, err)
+	}
+	begun := time.Now()
+	for _, e := range leaving {
+		if err := g.drain(ctx, e, begun); err != nil {
+			return err
+		}
+	}
+	return nil
+}
 
-// Metrics serves the same figures in Prometheus' text format, under the names
-// and labels of Istio's standard metrics (istio_requests_total,
-// istio_request_duration_milliseconds). It belongs on a listener of its own.
-func (g *Gateway) Metrics() http.Handler { panic("being written") }
+// leaving gives the retired endpoints at address.
+func (g *Gateway) leaving(address string) ([]*endpoint, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	var out []*endpoint
+	for _, s := range g.services {
+		for _, v := range s.sorted() {
+			for _, e := range v.all() {
+				if e.Address != address {
+					continue
+				}
+				if !e.retired.Load() {
+					return nil, ErrInForce
+				}
+				out = append(out, e)
+			}
+		}
+	}
+	return out, nil
+}
 
-// ServeHTTP routes one request.
-func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) { panic("being written") }
+func (g *Gateway) drain(ctx context.Context, e *endpoint, begun time.Time) error {
+	ordinary, cancel := context.WithDeadline(ctx, begun.Add(g.o.DrainTimeout))
+	defer cancel()
+	streams, cancel := context.WithDeadline(ctx, begun.Add(g.o.StreamDrainTimeout))
+	defer cancel()
+	if g.o.StreamDrainTimeout < g.o.DrainTimeout {
+		defer context.AfterFunc(streams, e.endStreams)()
+	}
+	select {
+	case <-e.gone:
+		return nil
+	case <-ordinary.Done():
+	}
+	if n := e.inflight.Load() - e.streamCount(); ctx.Err() != nil || n > 0 {
+		return e.drainError(ordinary)
+	}
+	// What is left are streams, which have a longer time.
+	select {
+	case <-e.gone:
+		return nil
+	case <-streams.Done():
+	}
+	if ctx.Err() != nil {
+		return e.drainError(ctx)
+	}
+	e.endStreams()
+	last, cancel := context.WithTimeout(ctx, g.o.DrainTimeout)
+	defer cancel()
+	select {
+	case <-e.gone:
+		return nil
+	case <-last.Done():
+		return e.drainError(last)
+	}
+}
 
-// Serve accepts connections on l until Shutdown or Close; it then returns
-// http.ErrServerClosed. It may be called for several listeners.
-func (g *Gateway) Serve(l net.Listener) error { panic("being written") }
+func (e *endpoint) drainError(ctx context.Context) error {
+	n := e.inflight.Load()
+	if n == 0 {
+		return nil
+	}
+	return &DrainError{Address: e.Address, InFlight: n, Cause: ctx.Err()}
+}
 
-// Shutdown stops accepting, waits for the requests in flight (upgraded
-// connections included) until ctx ends, and frees everything.
-func (g *Gateway) Shutdown(ctx context.Context) error { panic("being written") }
+// eachEndpoint calls f for every endpoint that is known.
+func (g *Gateway) eachEndpoint(f func(*endpoint)) {
+	g.mu.Lock()
+	services := make([]*serviceState, 0, len(g.services))
+	for _, s := range g.services {
+		services = append(services, s)
+	}
+	g.mu.Unlock()
+	for _, s := range services {
+		for _, v := range s.sorted() {
+			for _, e := range v.all() {
+				f(e)
+			}
+		}
+	}
+}
 
-// Close ends everything at once.
-func (g *Gateway) Close() error { panic("being written") }
+// sweep closes upstream connections that have been idle for too long.
+func (g *Gateway) sweep() {
+	defer close(g.swept)
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-g.stop:
+			return
+		case now := <-t.C:
+			g.eachEndpoint(func(e *endpoint) { e.pool.sweep(now.Add(-g.o.UpstreamIdle)) })
+		}
+	}
+}

@@ -1,0 +1,472 @@
+package gateway
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net"
+	"net/http"
+	"net/textproto"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+)
+
+// Bounds of a table: large enough for any document, small enough that a mistake
+// is told and not executed.
+const (
+	maxServices     = 10000
+	maxRules        = 1000
+	maxDestinations = 100
+	maxValue        = 4096 // bytes of a match's value
+)
+
+// TableError lists what is wrong with a table, one "path: problem" each.
+type TableError struct{ Problems []string }
+
+func (e *TableError) Error() string {
+	return "gateway: table refused: " + strings.Join(e.Problems, "; ")
+}
+
+// Validate gives the problems for which Swap would refuse t as a *TableError,
+// or nil.
+func (t Table) Validate() error {
+	c := checker{hosts: map[string]string{}, names: map[string]bool{}}
+	if len(t.Services) > maxServices {
+		c.add("services", "%d are too many, at most %d", len(t.Services), maxServices)
+	}
+	for i, s := range t.Services {
+		c.service(fmt.Sprintf("services[%d]", i), s)
+	}
+	if len(c.problems) > 0 {
+		return &TableError{c.problems}
+	}
+	return nil
+}
+
+// checker collects problems over a whole table.
+type checker struct {
+	problems []string
+	hosts    map[string]string // host -> path of the service that has it
+	names    map[string]bool
+	fallback string // path of the default service
+}
+
+func (c *checker) add(path, format string, args ...any) {
+	c.problems = append(c.problems, path+": "+fmt.Sprintf(format, args...))
+}
+
+func (c *checker) service(path string, s Service) {
+	if s.Name == "" {
+		c.add(path+".name", "is empty; give every service a name")
+	}
+	if c.names[s.Name] {
+		c.add(path+".name", "%q is there twice; names are unique", s.Name)
+	}
+	c.names[s.Name] = true
+	if s.Default {
+		if c.fallback != "" {
+			c.add(path+".default", "%s is the default already; only one may be", c.fallback)
+		}
+		c.fallback = path
+	}
+	if len(s.Hosts) == 0 && !s.Default {
+		c.add(path+".hosts", "is empty; nothing could reach the service: name a host or make it the default")
+	}
+	for i, h := range s.Hosts {
+		c.host(fmt.Sprintf("%s.hosts[%d]", path, i), path, h)
+	}
+	versions := c.versions(path, s.Versions)
+	if len(s.Rules) > maxRules {
+		c.add(path+".rules", "%d are too many, at most %d", len(s.Rules), maxRules)
+	}
+	rules := map[string]bool{}
+	for i, r := range s.Rules {
+		p := fmt.Sprintf("%s.rules[%d]", path, i)
+		if r.Name != "" && rules[r.Name] {
+			c.add(p+".name", "%q is there twice; names are unique", r.Name)
+		}
+		rules[r.Name] = true
+		c.rule(p, r, versions)
+	}
+}
+
+func (c *checker) host(path, service, h string) {
+	if h == "" || strings.ContainsAny(h, "/*? ") || !httpguts.ValidHostHeader(h) {
+		c.add(path, "%q is not a host name; wildcards are not supported", h)
+		return
+	}
+	k := hostKey(h)
+	if other, ok := c.hosts[k]; ok && other != service {
+		c.add(path, "%q belongs to %s already", h, other)
+	}
+	c.hosts[k] = service
+}
+
+func (c *checker) versions(path string, vs []Version) map[string]bool {
+	known := map[string]bool{}
+	for i, v := range vs {
+		p := fmt.Sprintf("%s.versions[%d]", path, i)
+		switch {
+		case v.Name == "":
+			c.add(p+".name", "is empty")
+		case known[v.Name]:
+			c.add(p+".name", "%q is there twice", v.Name)
+		case !httpguts.ValidHeaderFieldValue(v.Name):
+			c.add(p+".name", "%q holds a character that no header may carry", v.Name)
+		}
+		known[v.Name] = true
+		replicas, addresses := map[string]bool{}, map[string]bool{}
+		for j, e := range v.Endpoints {
+			q := fmt.Sprintf("%s.endpoints[%d]", p, j)
+			if e.Replica == "" || replicas[e.Replica] {
+				c.add(q+".replica", "%q is empty or there twice; every replica of a version has its own name", e.Replica)
+			}
+			if addresses[e.Address] {
+				c.add(q+".address", "%q is there twice", e.Address)
+			}
+			replicas[e.Replica], addresses[e.Address] = true, true
+			host, port, err := net.SplitHostPort(e.Address)
+			n, perr := strconv.Atoi(port)
+			if err != nil || host == "" || perr != nil || n < 1 || n > 65535 {
+				c.add(q+".address", "%q is not host:port", e.Address)
+			}
+		}
+	}
+	return known
+}
+
+func (c *checker) rule(path string, r Rule, versions map[string]bool) {
+	if len(r.Split) == 0 || len(r.Split) > maxDestinations {
+		c.add(path+".split", "has %d destinations, want 1 to %d", len(r.Split), maxDestinations)
+	}
+	sum, seen := 0, map[string]bool{}
+	for i, d := range r.Split {
+		p := fmt.Sprintf("%s.split[%d]", path, i)
+		if !versions[d.Version] {
+			c.add(p+".version", "%q is not among the service's versions", d.Version)
+		}
+		if seen[d.Version] {
+			c.add(p+".version", "%q is there twice", d.Version)
+		}
+		seen[d.Version] = true
+		if d.Weight < 0 || d.Weight > FullWeight {
+			c.add(p+".weight", "%d is not within 0 and %d", d.Weight, FullWeight)
+		}
+		sum += d.Weight
+	}
+	if len(r.Split) > 0 && sum != FullWeight {
+		c.add(path+".split", "the weights sum up to %d, want %d", sum, FullWeight)
+	}
+	for i, m := range r.Match {
+		c.match(fmt.Sprintf("%s.match[%d]", path, i), m)
+	}
+}
+
+func (c *checker) match(path string, m Match) {
+	if m.Method != "" && !httpguts.ValidHeaderFieldName(m.Method) { // both are tokens
+		c.add(path+".method", "%q is not a method", m.Method)
+	}
+	if m.Path != nil {
+		c.text(path+".path", *m.Path)
+	}
+	for i, h := range m.Headers {
+		p := fmt.Sprintf("%s.headers[%d]", path, i)
+		if !httpguts.ValidHeaderFieldName(h.Name) || strings.Contains(h.Name, "_") {
+			c.add(p+".name", "%q is not a header that can arrive", h.Name)
+		}
+		c.text(p+".value", h.Value)
+	}
+	for i, k := range m.Cookies {
+		p := fmt.Sprintf("%s.cookies[%d]", path, i)
+		if !httpguts.ValidHeaderFieldName(k.Name) { // both are tokens
+			c.add(p+".name", "%q is not a cookie's name", k.Name)
+		}
+		c.text(p+".value", k.Value)
+	}
+}
+
+func (c *checker) text(path string, m StringMatch) {
+	if len(m.Value) > maxValue {
+		c.add(path, "has %d bytes, at most %d", len(m.Value), maxValue)
+	}
+	switch m.Kind {
+	case Exact, Prefix, Present:
+	case Regex:
+		if _, err := wholeRegexp(m.Value); err != nil {
+			c.add(path, "%v", err)
+		}
+	default:
+		c.add(path, "kind %d is not one of Exact, Prefix, Regex, Present", m.Kind)
+	}
+}
+
+func wholeRegexp(s string) (*regexp.Regexp, error) {
+	if _, err := regexp.Compile(s); err != nil { // a bracket too many must not close ours
+		return nil, err
+	}
+	return regexp.Compile(`^(?s:` + s + `)$`)
+}
+
+// hostKey is the form in which hosts are compared: without port, in lower case.
+func hostKey(h string) string {
+	if i := strings.LastIndexByte(h, ':'); i >= 0 && strings.IndexByte(h[i:], ']') < 0 {
+		h = h[:i]
+	}
+	h = strings.TrimSuffix(h, ".")
+	for i := 0; i < len(h); i++ {
+		if 'A' <= h[i] && h[i] <= 'Z' {
+			return strings.ToLower(h)
+		}
+	}
+	return h
+}
+
+// routing is a table ready to be followed. It never changes once it is stored.
+type routing struct {
+	number   int64
+	since    time.Time
+	services map[string]*service
+	hosts    map[string]*service
+	fallback *service
+	routes   []Route
+	splits   map[string]*splitter // by splitKey, to be carried on by the next table
+}
+
+type service struct {
+	name     string
+	rules    []rule
+	versions map[string]*version
+	stats    *serviceState
+}
+
+type rule struct {
+	match []matcher
+	dests []*version
+	split *splitter
+	// spare splits among the destinations that have endpoints, where some have
+	// none: the block of split goes on, whatever comes and goes. nil where all
+	// have endpoints, and where none has.
+	spare *splitter
+	none  bool // no destination has an endpoint
+}
+
+// version is one version within one table.
+type version struct {
+	name      string
+	header    []string // the value of Options.VersionHeader
+	endpoints []*endpoint
+	state     *versionState
+}
+
+// lookup finds the service for a Host header, or nil.
+func (t *routing) lookup(host string) *service {
+	if s, ok := t.hosts[host]; ok {
+		return s
+	}
+	if s, ok := t.hosts[hostKey(host)]; ok {
+		return s
+	}
+	return t.fallback
+}
+
+// version gives a version by name, or nil.
+func (t *routing) version(service, name string) *version {
+	if s := t.services[service]; s != nil {
+		return s.versions[name]
+	}
+	return nil
+}
+
+// route gives the rule for r, or nil.
+func (s *service) route(r *http.Request) *rule {
+	for i := range s.rules {
+		if s.rules[i].holds(r) {
+			return &s.rules[i]
+		}
+	}
+	return nil
+}
+
+// pick deals one request out. The rule must not be none.
+func (ru *rule) pick() *version {
+	v := ru.dests[ru.split.pick()]
+	if ru.spare != nil && len(v.endpoints) == 0 {
+		v = ru.dests[ru.spare.pick()]
+	}
+	return v
+}
+
+func (ru *rule) holds(r *http.Request) bool {
+	if len(ru.match) == 0 {
+		return true
+	}
+	for i := range ru.match {
+		if ru.match[i].holds(r) {
+			return true
+		}
+	}
+	return false
+}
+
+type matcher struct {
+	method  string
+	path    func(string) bool
+	headers []namedMatcher
+	cookies []namedMatcher
+}
+
+type namedMatcher struct {
+	name string
+	ok   func(string) bool
+}
+
+func (m *matcher) holds(r *http.Request) bool {
+	if m.method != "" && m.method != r.Method {
+		return false
+	}
+	if m.path != nil && !m.path(r.URL.EscapedPath()) {
+		return false
+	}
+	for _, h := range m.headers {
+		vv, ok := r.Header[h.name]
+		if !ok || !h.ok(strings.Join(vv, ",")) {
+			return false
+		}
+	}
+	for _, k := range m.cookies {
+		ck, err := r.Cookie(k.name)
+		if err != nil || !k.ok(ck.Value) {
+			return false
+		}
+	}
+	return true
+}
+
+func compileMatch(m Match) matcher {
+	out := matcher{method: m.Method}
+	if m.Path != nil {
+		out.path = compileText(*m.Path)
+	}
+	for _, h := range m.Headers {
+		out.headers = append(out.headers, namedMatcher{textproto.CanonicalMIMEHeaderKey(h.Name), compileText(h.Value)})
+	}
+	for _, k := range m.Cookies {
+		out.cookies = append(out.cookies, namedMatcher{k.Name, compileText(k.Value)})
+	}
+	return out
+}
+
+// compileText needs a StringMatch that was checked.
+func compileText(m StringMatch) func(string) bool {
+	want := m.Value
+	switch m.Kind {
+	case Prefix:
+		return func(s string) bool { return strings.HasPrefix(s, want) }
+	case Regex:
+		re, err := wholeRegexp(want)
+		if err != nil {
+			return func(string) bool { return false }
+		}
+		return re.MatchString
+	case Present:
+		return func(string) bool { return true }
+	}
+	return func(s string) bool { return s == want }
+}
+
+// splitKey names a split for carrying it on to the next table: the same rule
+// of the same service with the same destinations and weights.
+func splitKey(service string, i int, r Rule) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%q", service)
+	if r.Name != "" {
+		fmt.Fprintf(&b, " %q", r.Name)
+	} else {
+		fmt.Fprintf(&b, " %d", i)
+	}
+	for _, d := range r.Split {
+		fmt.Fprintf(&b, " %q=%d", d.Version, d.Weight)
+	}
+	return b.String()
+}
+
+func hash(s string) uint64 {
+	h := fnv.New64a()
+	h.Write([]byte(s))
+	return h.Sum64()
+}
+
+// compile makes t followable. old is the routing in force, whose splits go on
+// where they are the same. Called with g.mu held, t checked.
+func (g *Gateway) compile(t Table, old *routing, now time.Time) *routing {
+	rt := &routing{number: t.Number, since: now, services: map[string]*service{}, hosts: map[string]*service{}, splits: map[string]*splitter{}}
+	carry := func(key string, weights []int) *splitter {
+		s := old.splits[key]
+		if s == nil {
+			g.splits++
+			s = newSplitter(weights, g.o.Seed, hash(key)+g.splits)
+		}
+		rt.splits[key] = s
+		return s
+	}
+	for _, ts := range t.Services {
+		s := &service{name: ts.Name, stats: g.serviceState(ts), versions: map[string]*version{}}
+		rt.services[ts.Name] = s
+		for _, tv := range ts.Versions {
+			s.versions[tv.Name] = g.compileVersion(s.stats, tv, now)
+		}
+		for i, tr := range ts.Rules {
+			ru, effective := compileRule(tr, splitKey(ts.Name, i, tr), s.versions, carry)
+			s.rules = append(s.rules, ru)
+			rt.routes = append(rt.routes, Route{Service: ts.Name, Rule: tr.Name,
+				Set: append([]Destination(nil), tr.Split...), Effective: effective})
+		}
+		for _, h := range ts.Hosts {
+			rt.hosts[hostKey(h)] = s
+		}
+		if ts.Default {
+			rt.fallback = s
+		}
+	}
+	return rt
+}
+
+func compileRule(tr Rule, key string, versions map[string]*version, carry func(string, []int) *splitter) (rule, []Destination) {
+	var ru rule
+	for _, m := range tr.Match {
+		ru.match = append(ru.match, compileMatch(m))
+	}
+	weights := make([]int, len(tr.Split))
+	for i, d := range tr.Split {
+		weights[i] = d.Weight
+		ru.dests = append(ru.dests, versions[d.Version])
+	}
+	ru.split = carry(key, weights)
+	have := func(i int) bool { return len(ru.dests[i].endpoints) > 0 }
+	clipped := clip(weights, have)
+	ru.none = clipped == nil
+	var effective []Destination
+	spared := false
+	for i, w := range clipped {
+		if w > 0 {
+			effective = append(effective, Destination{tr.Split[i].Version, w})
+		}
+		spared = spared || (weights[i] > 0 && !have(i))
+	}
+	if spared {
+		ru.spare = carry(fmt.Sprintf("%s spare %v", key, clipped), clipped)
+	}
+	return ru, effective
+}
+
+func (g *Gateway) compileVersion(s *serviceState, tv Version, now time.Time) *version {
+	st := s.versionState(tv)
+	v := &version{name: tv.Name, header: []string{tv.Name}, state: st}
+	for _, te := range tv.Endpoints {
+		v.endpoints = append(v.endpoints, g.endpoint(st, te, now))
+	}
+	return v
+}
