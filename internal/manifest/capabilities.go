@@ -1,0 +1,337 @@
+package manifest
+
+import (
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/serin-dev/serin/internal/manifest/strictyaml"
+)
+
+// support says what becomes of a field.
+type support uint8
+
+const (
+	used    support = iota + 1 // read by this package, with everything below it
+	noted                      // harmless on one machine, no effect: said once
+	refused                    // would not do what it says: refused by name
+	silent                     // the cluster's own bookkeeping
+)
+
+// capability is one line of the table. Values, where given, are the only ones
+// that it holds for; others are refused.
+type capability struct {
+	how    support
+	why    string
+	values []string
+}
+
+const (
+	gatewayCannot = "the gateway of one machine does not do this; remove it, or keep it in a file that only the cluster reads"
+	processCannot = "a process on this machine has no such thing; remove it, or keep it in a file that only the cluster reads"
+	noScheduler   = "there is one machine and no scheduler"
+	noKubelet     = "processes are not limited or isolated here"
+)
+
+// capabilities is the whole of what is understood, by kind and field. A "[]"
+// stands for any element, "*" for any name. What is not in it is refused as
+// unknown. To teach the gateway something new, change its line to used and
+// decode it in objects.go.
+var capabilities = map[string]map[string]capability{
+	"Deployment":      merge(metadata, deployment),
+	"Service":         merge(metadata, service),
+	"DestinationRule": merge(metadata, destinationRule),
+	"VirtualService":  merge(metadata, virtualService),
+}
+
+// ignoredKinds may stand in the folder and have no effect on one machine.
+var ignoredKinds = map[string]string{
+	"ConfigMap":                "is not given to processes; a Deployment that refers to it is refused",
+	"CustomResourceDefinition": "one machine has no API server",
+	"Gateway":                  "the gateway listens where serin up says",
+	"HorizontalPodAutoscaler":  "replicas are as many as the Deployment says",
+	"Namespace":                "names are kept apart by namespace, nothing is created",
+	"NetworkPolicy":            "processes are not isolated here",
+	"PeerAuthentication":       "traffic does not leave this machine",
+	"PodDisruptionBudget":      "there is no eviction here",
+	"PodMonitor":               "the gateway counts by itself",
+	"Role":                     "one machine has no API server",
+	"RoleBinding":              "one machine has no API server",
+	"Secret":                   "is not given to processes; a Deployment that refers to it is refused",
+	"ServiceAccount":           "processes run as the user who started serin",
+	"ServiceMonitor":           "the gateway counts by itself",
+}
+
+var metadata = map[string]capability{
+	"apiVersion":                          {how: used},
+	"kind":                                {how: used},
+	"metadata.name":                       {how: used},
+	"metadata.namespace":                  {how: used},
+	"metadata.labels":                     {how: noted, why: "nothing selects objects by their labels here"},
+	"metadata.annotations":                {how: noted, why: "nobody reads them here"},
+	"metadata.finalizers":                 {how: noted, why: "nothing is deleted here"},
+	"metadata.ownerReferences":            {how: noted, why: "nothing is collected here"},
+	"metadata.creationTimestamp":          {how: silent},
+	"metadata.deletionGracePeriodSeconds": {how: silent},
+	"metadata.deletionTimestamp":          {how: silent},
+	"metadata.generation":                 {how: silent},
+	"metadata.managedFields":              {how: silent},
+	"metadata.resourceVersion":            {how: silent},
+	"metadata.selfLink":                   {how: silent},
+	"metadata.uid":                        {how: silent},
+	"status":                              {how: silent},
+}
+
+var deployment = merge(map[string]capability{
+	"spec.replicas":                            {how: used},
+	"spec.selector.matchLabels":                {how: used},
+	"spec.selector.matchExpressions":           {how: refused, why: "only matchLabels is read here"},
+	"spec.strategy":                            {how: noted, why: "a rollout replaces versions, not pods one by one"},
+	"spec.minReadySeconds":                     {how: noted, why: "a step's hold does this for the version"},
+	"spec.revisionHistoryLimit":                {how: noted, why: "there are no ReplicaSets here"},
+	"spec.progressDeadlineSeconds":             {how: noted, why: "the Rollout's capacity.deadline counts"},
+	"spec.paused":                              {how: noted, why: "a Rollout pauses with spec.suspend"},
+	"spec.template.metadata.labels":            {how: used},
+	"spec.template.metadata.annotations":       {how: noted, why: "nobody reads them here; they are part of the revision"},
+	"spec.template.metadata.name":              {how: silent},
+	"spec.template.metadata.creationTimestamp": {how: silent},
+}, under("spec.template.spec.", podSpec), under("spec.template.spec.containers[].", container))
+
+var podSpec = map[string]capability{
+	"terminationGracePeriodSeconds": {how: used},
+	"initContainers":                {how: refused, why: processCannot},
+	"ephemeralContainers":           {how: refused, why: processCannot},
+	"volumes":                       {how: refused, why: "a process sees this machine's files, not volumes; remove it and give the path in the command or env"},
+	"hostAliases":                   {how: refused, why: processCannot},
+	"dnsConfig":                     {how: refused, why: processCannot},
+	"resourceClaims":                {how: refused, why: processCannot},
+	"activeDeadlineSeconds":         {how: refused, why: processCannot},
+	"readinessGates":                {how: refused, why: "readiness is the container's readinessProbe here"},
+	"restartPolicy":                 {how: noted, why: "a process that ends is started again", values: []string{"Always"}},
+	"affinity":                      {how: noted, why: noScheduler},
+	"nodeSelector":                  {how: noted, why: noScheduler},
+	"nodeName":                      {how: noted, why: noScheduler},
+	"tolerations":                   {how: noted, why: noScheduler},
+	"topologySpreadConstraints":     {how: noted, why: noScheduler},
+	"schedulerName":                 {how: noted, why: noScheduler},
+	"schedulingGates":               {how: noted, why: noScheduler},
+	"priorityClassName":             {how: noted, why: noScheduler},
+	"priority":                      {how: noted, why: noScheduler},
+	"preemptionPolicy":              {how: noted, why: noScheduler},
+	"runtimeClassName":              {how: noted, why: noKubelet},
+	"overhead":                      {how: noted, why: noKubelet},
+	"resources":                     {how: noted, why: noKubelet},
+	"os":                            {how: noted, why: noScheduler},
+	"dnsPolicy":                     {how: noted, why: "names are resolved as this machine does"},
+	"hostname":                      {how: noted, why: "processes share this machine's name"},
+	"subdomain":                     {how: noted, why: "processes share this machine's name"},
+	"setHostnameAsFQDN":             {how: noted, why: "processes share this machine's name"},
+	"hostNetwork":                   {how: noted, why: "processes share this machine's network"},
+	"hostPID":                       {how: noted, why: "processes share this machine's process table"},
+	"hostIPC":                       {how: noted, why: "processes share this machine's memory"},
+	"hostUsers":                     {how: noted, why: noKubelet},
+	"shareProcessNamespace":         {how: noted, why: noKubelet},
+	"enableServiceLinks":            {how: noted, why: "no variables are made from Services"},
+	"serviceAccount":                {how: noted, why: "processes run as the user who started serin"},
+	"serviceAccountName":            {how: noted, why: "processes run as the user who started serin"},
+	"automountServiceAccountToken":  {how: noted, why: "processes run as the user who started serin"},
+	"securityContext":               {how: noted, why: "processes run as the user who started serin"},
+	"imagePullSecrets":              {how: noted, why: "nothing is pulled"},
+}
+
+var container = merge(map[string]capability{
+	"name":                     {how: used},
+	"image":                    {how: used},
+	"command":                  {how: used},
+	"args":                     {how: used},
+	"workingDir":               {how: used},
+	"env[].name":               {how: used},
+	"env[].value":              {how: used},
+	"env[].valueFrom":          {how: refused, why: "there is no API server to take the value from; give it as value"},
+	"envFrom":                  {how: refused, why: "there is no API server to take the values from; give them in env"},
+	"ports[].name":             {how: used},
+	"ports[].containerPort":    {how: used},
+	"ports[].protocol":         {how: noted, why: "HTTP over TCP is what the gateway speaks", values: []string{"TCP"}},
+	"ports[].hostPort":         {how: refused, why: "each replica gets a port of its own in $PORT; the gateway is the only one with a fixed address"},
+	"ports[].hostIP":           {how: refused, why: "replicas listen on 127.0.0.1"},
+	"resources":                {how: noted, why: noKubelet},
+	"resizePolicy":             {how: noted, why: noKubelet},
+	"imagePullPolicy":          {how: noted, why: "nothing is pulled"},
+	"securityContext":          {how: noted, why: "processes run as the user who started serin"},
+	"livenessProbe":            {how: noted, why: "a process that ends is started again; one that hangs is found by readiness only"},
+	"startupProbe":             {how: noted, why: "the readiness probe decides when a replica gets traffic"},
+	"lifecycle":                {how: noted, why: "the gateway lets requests end before a process is told to stop"},
+	"terminationMessagePath":   {how: noted, why: "the log is kept instead"},
+	"terminationMessagePolicy": {how: noted, why: "the log is kept instead"},
+	"stdin":                    {how: noted, why: "a process here has no input"},
+	"stdinOnce":                {how: noted, why: "a process here has no input"},
+	"tty":                      {how: noted, why: "a process here has no terminal"},
+	"volumeMounts":             {how: refused, why: "a process sees this machine's files, not volumes; remove it and give the path in the command or env"},
+	"volumeDevices":            {how: refused, why: processCannot},
+	"restartPolicy":            {how: refused, why: processCannot},
+}, under("readinessProbe.", probe))
+
+var probe = map[string]capability{
+	"httpGet.path":                  {how: used},
+	"httpGet.port":                  {how: used},
+	"httpGet.scheme":                {how: used},
+	"httpGet.httpHeaders[].name":    {how: used},
+	"httpGet.httpHeaders[].value":   {how: used},
+	"httpGet.host":                  {how: refused, why: "replicas are asked on 127.0.0.1; remove it"},
+	"tcpSocket.port":                {how: used},
+	"tcpSocket.host":                {how: refused, why: "replicas are asked on 127.0.0.1; remove it"},
+	"exec":                          {how: refused, why: "readiness is asked by httpGet or tcpSocket here"},
+	"grpc":                          {how: refused, why: "readiness is asked by httpGet or tcpSocket here"},
+	"initialDelaySeconds":           {how: used},
+	"periodSeconds":                 {how: used},
+	"timeoutSeconds":                {how: used},
+	"successThreshold":              {how: used},
+	"failureThreshold":              {how: used},
+	"terminationGracePeriodSeconds": {how: noted, why: "a replica that is not ready is not ended"},
+}
+
+var service = map[string]capability{
+	"spec.selector":                      {how: used},
+	"spec.ports[].name":                  {how: used},
+	"spec.ports[].port":                  {how: used},
+	"spec.ports[].targetPort":            {how: used},
+	"spec.ports[].protocol":              {how: noted, why: "HTTP over TCP is what the gateway speaks", values: []string{"TCP"}},
+	"spec.ports[].appProtocol":           {how: noted, why: "the gateway speaks HTTP", values: []string{"http"}},
+	"spec.ports[].nodePort":              {how: noted, why: "the gateway listens where serin up says"},
+	"spec.type":                          {how: noted, why: "the gateway listens where serin up says", values: []string{"ClusterIP", "NodePort", "LoadBalancer"}},
+	"spec.externalName":                  {how: refused, why: gatewayCannot},
+	"spec.externalIPs":                   {how: refused, why: gatewayCannot},
+	"spec.clusterIP":                     {how: noted, why: "there are no cluster addresses here"},
+	"spec.clusterIPs":                    {how: noted, why: "there are no cluster addresses here"},
+	"spec.ipFamilies":                    {how: noted, why: "there are no cluster addresses here"},
+	"spec.ipFamilyPolicy":                {how: noted, why: "there are no cluster addresses here"},
+	"spec.internalTrafficPolicy":         {how: noted, why: noScheduler},
+	"spec.externalTrafficPolicy":         {how: noted, why: noScheduler},
+	"spec.trafficDistribution":           {how: noted, why: noScheduler},
+	"spec.allocateLoadBalancerNodePorts": {how: noted, why: "the gateway listens where serin up says"},
+	"spec.loadBalancerClass":             {how: noted, why: "the gateway listens where serin up says"},
+	"spec.loadBalancerSourceRanges":      {how: refused, why: gatewayCannot},
+	"spec.healthCheckNodePort":           {how: noted, why: "the gateway listens where serin up says"},
+	"spec.publishNotReadyAddresses":      {how: refused, why: "only ready replicas get traffic here; remove it"},
+	"spec.sessionAffinity":               {how: noted, why: "the split is by request", values: []string{"None"}},
+	"spec.sessionAffinityConfig":         {how: refused, why: gatewayCannot},
+}
+
+var destinationRule = map[string]capability{
+	"spec.host":                    {how: used},
+	"spec.subsets[].name":          {how: used},
+	"spec.subsets[].labels":        {how: used},
+	"spec.subsets[].trafficPolicy": {how: refused, why: gatewayCannot},
+	"spec.exportTo":                {how: noted, why: "there is no mesh to export to"},
+	"spec.workloadSelector":        {how: refused, why: gatewayCannot},
+	"spec.trafficPolicy.tls.mode":  {how: noted, why: "traffic does not leave this machine", values: []string{"ISTIO_MUTUAL", "DISABLE"}},
+	"spec.trafficPolicy.loadBalancer.simple": {how: noted, why: "replicas take turns",
+		values: []string{"ROUND_ROBIN", "RANDOM", "LEAST_REQUEST", "LEAST_CONN", "UNSPECIFIED"}},
+	"spec.trafficPolicy.loadBalancer.consistentHash":     {how: refused, why: gatewayCannot},
+	"spec.trafficPolicy.loadBalancer.localityLbSetting":  {how: noted, why: noScheduler},
+	"spec.trafficPolicy.loadBalancer.warmup":             {how: refused, why: gatewayCannot},
+	"spec.trafficPolicy.loadBalancer.warmupDurationSecs": {how: refused, why: gatewayCannot},
+	"spec.trafficPolicy.connectionPool":                  {how: refused, why: gatewayCannot},
+	"spec.trafficPolicy.outlierDetection":                {how: refused, why: gatewayCannot},
+	"spec.trafficPolicy.portLevelSettings":               {how: refused, why: gatewayCannot},
+	"spec.trafficPolicy.tunnel":                          {how: refused, why: gatewayCannot},
+	"spec.trafficPolicy.proxyProtocol":                   {how: refused, why: gatewayCannot},
+	"spec.trafficPolicy.retryBudget":                     {how: refused, why: gatewayCannot},
+}
+
+var virtualService = merge(map[string]capability{
+	"spec.hosts":                             {how: used},
+	"spec.gateways":                          {how: noted, why: "the gateway listens where serin up says"},
+	"spec.exportTo":                          {how: noted, why: "there is no mesh to export to"},
+	"spec.tcp":                               {how: refused, why: gatewayCannot},
+	"spec.tls":                               {how: refused, why: gatewayCannot},
+	"spec.http[].name":                       {how: used},
+	"spec.http[].route[].destination.host":   {how: used},
+	"spec.http[].route[].destination.subset": {how: used},
+	"spec.http[].route[].destination.port.number": {how: used},
+	"spec.http[].route[].weight":                  {how: used},
+	"spec.http[].route[].headers":                 {how: refused, why: gatewayCannot},
+	"spec.http[].redirect":                        {how: refused, why: gatewayCannot},
+	"spec.http[].directResponse":                  {how: refused, why: gatewayCannot},
+	"spec.http[].delegate":                        {how: refused, why: gatewayCannot},
+	"spec.http[].rewrite":                         {how: refused, why: gatewayCannot},
+	"spec.http[].timeout":                         {how: refused, why: gatewayCannot},
+	"spec.http[].retries":                         {how: refused, why: gatewayCannot},
+	"spec.http[].fault":                           {how: refused, why: gatewayCannot},
+	"spec.http[].mirror":                          {how: refused, why: gatewayCannot},
+	"spec.http[].mirrors":                         {how: refused, why: gatewayCannot},
+	"spec.http[].mirrorPercent":                   {how: refused, why: gatewayCannot},
+	"spec.http[].mirrorPercentage":                {how: refused, why: gatewayCannot},
+	"spec.http[].mirror_percent":                  {how: refused, why: gatewayCannot},
+	"spec.http[].corsPolicy":                      {how: refused, why: gatewayCannot},
+	"spec.http[].headers":                         {how: refused, why: gatewayCannot},
+}, under("spec.http[].match[].", map[string]capability{
+	"name":            {how: used},
+	"uri.exact":       {how: used},
+	"uri.prefix":      {how: used},
+	"uri.regex":       {how: used},
+	"method.exact":    {how: used},
+	"method.prefix":   {how: refused, why: "a method is matched exactly here; write one match for each"},
+	"method.regex":    {how: refused, why: "a method is matched exactly here; write one match for each"},
+	"headers.*":       {how: used},
+	"ignoreUriCase":   {how: refused, why: gatewayCannot},
+	"authority":       {how: refused, why: "hosts are matched by spec.hosts here"},
+	"scheme":          {how: refused, why: gatewayCannot},
+	"port":            {how: refused, why: gatewayCannot},
+	"queryParams":     {how: refused, why: gatewayCannot},
+	"withoutHeaders":  {how: refused, why: gatewayCannot},
+	"sourceLabels":    {how: refused, why: "the gateway does not know which workload calls; remove it"},
+	"sourceNamespace": {how: refused, why: "the gateway does not know which workload calls; remove it"},
+	"gateways":        {how: refused, why: gatewayCannot},
+	"statPrefix":      {how: noted, why: "figures are by version here"},
+}))
+
+func merge(tables ...map[string]capability) map[string]capability {
+	all := map[string]capability{}
+	for _, t := range tables {
+		for k, v := range t {
+			all[k] = v
+		}
+	}
+	return all
+}
+
+func under(prefix string, t map[string]capability) map[string]capability {
+	moved := map[string]capability{}
+	for k, v := range t {
+		moved[prefix+k] = v
+	}
+	return moved
+}
+
+// lookup gives the line for a field. A parent of lines is known and has the
+// zero capability.
+func lookup(table map[string]capability, f strictyaml.Field) (c capability, known bool) {
+	if c, ok := table[f.Pattern]; ok {
+		return c, true
+	}
+	if f.Key != "" {
+		if c, ok := table[strings.TrimSuffix(f.Pattern, f.Key)+"*"]; ok {
+			return c, true
+		}
+	}
+	for k := range table {
+		if rest, ok := strings.CutPrefix(k, f.Pattern); ok && (rest[0] == '.' || rest[0] == '[') {
+			return capability{}, true
+		}
+	}
+	return capability{}, false
+}
+
+// siblings lists the names that the table knows beside a field, in order.
+func siblings(table map[string]capability, f strictyaml.Field) []string {
+	above := strings.TrimSuffix(f.Pattern, f.Key)
+	names := map[string]bool{}
+	for k := range table {
+		if rest, ok := strings.CutPrefix(k, above); ok {
+			name, _, _ := strings.Cut(rest, ".")
+			names[strings.TrimSuffix(name, "[]")] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
+}
