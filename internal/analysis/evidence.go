@@ -3,114 +3,288 @@ package analysis
 import (
 	"errors"
 	"math"
-	"time"
 )
 
-// recentTau is the time constant of what counts as recent, in seconds.
-const recentTau = 165
+const (
+	// recentTau is the time constant of what counts as recent, seconds.
+	recentTau = 165.0
+	// gatePart of worseBy is the least effect, less one standard error, that
+	// counts as worse once stable's own pods are known; gateBlind before.
+	gatePart  = 0.6
+	gateBlind = 0.9
+	// leastEffect is the smallest difference of shares that ever counts.
+	leastEffect = 0.0003
 
-// evidence is what the comparison remembers.
+	// capPart of the threshold is the most that one look may add, and
+	// capSeconds how much time a look must cover for that: at least two looks
+	// and some seconds stand behind every rollback.
+	capPart    = 0.6
+	capSlack   = 2.5
+	capSeconds = 2.5
+
+	weightErrors  = 0.6
+	weightLatency = 0.4
+
+	// beta is the error level of "not worse by the margin".
+	beta      = 0.05
+	proofMin  = -3.0
+	harmLimit = 5.0 // requests a step may harm before the next look, where traffic is low
+	mostSlack = 0.3 // and the widest margin that gives
+	calmNats  = 0.7 // evidence below this speaks against nobody
+
+	// maxDelay is how long evidence must last, in seconds, where stable's pods
+	// have not shown whether they have bad minutes of their own; sureFor pod
+	// seconds of watching them do away with it.
+	maxDelay = 240.0
+	sureFor  = 12000.0
+	// aloneDelay is the same where no stable arm has traffic: what hits
+	// everybody looks there like the canary's doing.
+	aloneDelay = 240.0
+	// warmDelay is the same for latency while the canary's pods are new.
+	warmDelay = 60.0
+	// drastic failure needs no more than this.
+	drasticShare = 0.5
+	quickDelay   = 10.0
+	confirmNats  = 3.0 // ln 20
+	dismissNats  = -2.0
+	dismissAfter = 900.0
+
+	// warmUp is the age in seconds from which a canary's pod is judged by its
+	// latency, counted from its first request.
+	warmUp = 120.0
+
+	longMemory = 1200.0 // of stable's rate that the bake is judged by, seconds
+	yearSecs   = 3.15e7
+)
+
+const (
+	byErrors  = "errorRate"
+	byLatency = "latency"
+)
+
+// evidence is what the comparison remembers. It spans the rollout, except for
+// the proof, which belongs to the step.
 type evidence struct {
-	RecentC hist `json:"rc"` // latency, decayed
+	Cal   calibration  `json:"cal"`
+	Model latencyModel `json:"model"`
+	Scale scales       `json:"scale"`
+
+	Fast  mixture `json:"fast"`
+	Slow  mixture `json:"slow"`
+	Block block   `json:"block"`
+	Lat   mixture `json:"lat"`
+	Good  mixture `json:"good"` // the other way round: stable is worse
+	R     recent  `json:"r"`
+	// RecentC and RecentS are decayed histograms, for the figures.
+	RecentC hist `json:"rc"`
 	RecentS hist `json:"rs"`
+	// M holds decayed counts of stable beyond the margin's latency bound.
+	MarginK float64 `json:"mk,omitempty"`
+	MarginN float64 `json:"mn,omitempty"`
+
+	BaseN float64 `json:"bn,omitempty"` // stable, decayed by recentTau
+	BaseE float64 `json:"be,omitempty"`
+	LongN float64 `json:"ln,omitempty"` // and by longMemory
+	LongE float64 `json:"le,omitempty"`
+	LongK float64 `json:"lk,omitempty"` // beyond the gate's latency bound
+	LongL float64 `json:"ll,omitempty"`
+	Rate  float64 `json:"rate,omitempty"` // requests a second, both versions
+
+	ProofErrors  float64 `json:"pe,omitempty"`
+	ProofLatency float64 `json:"pl,omitempty"`
+
+	Weight float64 `json:"weight,omitempty"` // at the last tick
+	Bursty bool    `json:"bursty,omitempty"` // chosen before the rollout
+	Delay  float64 `json:"delay,omitempty"`  // likewise
+
+	Alarm [2]float64 `json:"alarm"` // without control: log of the detector
+
+	// A suspicion that has to last: since when, by what, how long, and the
+	// bets on what came after.
+	Since    int64            `json:"since,omitempty"`
+	Suspect  string           `json:"suspect,omitempty"`
+	Wait     float64          `json:"wait,omitempty"`
+	Sure     [maxAlts]float64 `json:"sure"`
+	SureFrom int64            `json:"sureFrom,omitempty"`
+
+	Failed bool   `json:"failed,omitempty"` // latched for this revision
+	Rule   string `json:"rule,omitempty"`
+	At     int64  `json:"failedAt,omitempty"`
+
+	CPU gauge `json:"cpu"`
+	Mem gauge `json:"mem"`
+	OOM int   `json:"oom,omitempty"` // looks in which most canary pods were killed for memory
 }
 
-func newEvidence() *evidence { return &evidence{} }
+func newEvidence() *evidence {
+	e := &evidence{}
+	e.fresh()
+	for i := range e.Cal.Trials {
+		t := &e.Cal.Trials[i]
+		t.Fast, t.Slow, t.Lat = newMixture(), newMixture(), newMixture()
+	}
+	return e
+}
+
+// fresh makes everything that belongs to one revision new.
+func (e *evidence) fresh() {
+	*e = evidence{Cal: e.Cal, Model: e.Model, BaseN: e.BaseN, BaseE: e.BaseE, LongN: e.LongN, LongE: e.LongE,
+		LongK: e.LongK, LongL: e.LongL, Rate: e.Rate, MarginK: e.MarginK, MarginN: e.MarginN}
+	e.Fast, e.Slow, e.Lat, e.Good = newMixture(), newMixture(), newMixture(), newMixture()
+}
+
+// restart begins with another revision on trial. Another stable's pods teach
+// from nothing, but what the old ones taught about bursts is kept: it is the
+// same service.
+func (e *evidence) restart(otherStable bool) {
+	e.fresh()
+	if !otherStable {
+		return
+	}
+	old := e.Cal
+	e.Cal = newEvidence().Cal
+	e.Cal.Done, e.Cal.Fast, e.Cal.Slow, e.Cal.Lat = old.Done, old.Fast, old.Slow, old.Lat
+	e.Cal.PodSeconds = old.PodSeconds / 2
+	e.BaseN, e.BaseE, e.LongN, e.LongE, e.LongK, e.LongL, e.MarginK, e.MarginN = 0, 0, 0, 0, 0, 0, 0, 0
+	e.Model = latencyModel{}
+}
+
+func (e *evidence) newStep() { e.ProofErrors, e.ProofLatency = 0, 0 }
+
+func (e *evidence) coarsen(from, to []float64) {
+	e.RecentC, e.RecentS = rebin(e.RecentC, from, to), rebin(e.RecentS, from, to)
+	e.Model.coarsen(from, to)
+	e.Model.At = 0 // make the tables anew
+}
 
 func (e *evidence) check() error {
-	for i := range e.RecentC {
-		if !sane(e.RecentC[i]) || !sane(e.RecentS[i]) {
-			return errors.New("a bucket is negative or out of range")
-		}
-	}
-	return nil
-}
-
-func (e *evidence) restart(otherStable bool) { *e = evidence{} }
-func (e *evidence) newStep()                 {}
-func (e *evidence) base() (float64, bool)    { return 0, false }
-func (e *evidence) coarsen(from, to []float64) {
-	e.RecentC = rebin(e.RecentC, from, to)
-	e.RecentS = rebin(e.RecentS, from, to)
-}
-
-// comparison is what the comparison found in the look in hand.
-type comparison struct {
-	fail bool
-	rule string
-}
-
-func (j *Judge) refresh()       {}
-func (j *Judge) rest(now int64) {}
-
-func (j *Judge) compare(l *Look, now int64) {
-	e := j.s.Evidence
-	keep := 1.0
-	if j.s.Scored != 0 {
-		keep = math.Exp(-float64(now-j.s.Scored) / 1e9 / recentTau)
-	}
-	for i := range e.RecentC {
-		e.RecentC[i] = e.RecentC[i]*keep + j.tick[canaryArm].Hist[i]
-		e.RecentS[i] = e.RecentS[i]*keep + j.tick[stableArm].Hist[i]
-	}
-}
-
-func (j *Judge) young(p *pod, now int64) bool { return false }
-
-func (j *Judge) evidenceFor(f *finding)     { f.advance = 1 }
-func (j *Judge) restWords(now int64) string { return "watching stable" }
-
-func (j *Judge) evidenceWords(now int64, r *Report) string { return "" }
-func (j *Judge) proofWords(f *finding) string              { return "" }
-func (j *Judge) shownWords(f *finding) string {
-	return "every limit is kept and enough requests were seen"
-}
-func (j *Judge) mark(f *Figure, d *rule) {}
-
-// quantile interpolates within a bucket; in the overflow it gives the last
-// bound, which is all that is known. It is for showing.
-func (j *Judge) quantile(h *hist, q float64) (ms, n float64) {
-	le := j.s.Layout
-	for i := 0; i <= len(le); i++ {
-		n += h[i]
-	}
-	if n <= 0 || len(le) == 0 {
-		return 0, 0
-	}
-	at, cum := q*n, 0.0
-	for i := range le {
-		if cum+h[i] >= at && h[i] > 0 {
-			lo := 0.0
-			if i > 0 {
-				lo = le[i-1]
+	errs := []error{e.Cal.check(), e.Fast.check(), e.Slow.check(), e.Lat.check(), e.Good.check(), e.Block.check(), e.R.check(), e.CPU.check(), e.Mem.check()}
+	for _, h := range []*hist{&e.RecentC, &e.RecentS, &e.Model.Used, &e.Model.Learn} {
+		for _, x := range h {
+			if !sane(x) {
+				errs = append(errs, errors.New("a bucket is negative or out of range"))
 			}
-			return lo + (le[i]-lo)*(at-cum)/h[i], n
 		}
-		cum += h[i]
 	}
-	return le[len(le)-1], n
+	for _, x := range [...]float64{e.MarginK, e.MarginN, e.BaseN, e.BaseE, e.LongN, e.LongE, e.LongK, e.LongL, e.Rate, e.Wait, e.Delay, e.Model.Total} {
+		if !sane(x) {
+			errs = append(errs, errors.New("a sum is negative or out of range"))
+		}
+	}
+	if !(e.Weight >= 0 && e.Weight <= 1) {
+		errs = append(errs, errors.New("the weight is not a share"))
+	}
+	for _, x := range append([]float64{e.ProofErrors, e.ProofLatency, e.Alarm[0], e.Alarm[1]}, e.Sure[:]...) {
+		if !(math.Abs(x) <= maxLog) {
+			errs = append(errs, errors.New("evidence is out of range"))
+		}
+	}
+	if s := e.Scale; s != (scales{}) && !(s.Fast >= 1 && s.Slow >= 1 && s.Lat >= 1 && s.Fast <= maxLog && s.Slow <= maxLog && s.Lat <= maxLog) {
+		errs = append(errs, errors.New("a scale is out of range"))
+	}
+	switch e.Suspect {
+	case "", byErrors, byLatency:
+	default:
+		errs = append(errs, errors.New("an unknown suspect"))
+	}
+	return errors.Join(errs...)
 }
 
-func (j *Judge) latencyFigure(f *Figure, m *limit, d *rule, now int64) {
-	f.Unit = "ms"
-	q := j.cfg.Latency.Quantile
-	f.Canary, f.CanaryN = j.quantile(&j.s.Evidence.RecentC, q)
-	f.Stable, f.StableN = j.quantile(&j.s.Evidence.RecentS, q)
-	f.CanaryN, f.StableN = math.Round(f.CanaryN), math.Round(f.StableN)
-	f.Limit = j.slowBound
-	f.Window = min(j.shownFor(now), 3*recentTau*time.Second)
+// learnBase follows stable's share of failures.
+func (e *evidence) learnBase(n, k, dt float64) {
+	keep := math.Exp(-dt / recentTau)
+	e.BaseN, e.BaseE = e.BaseN*keep+n, e.BaseE*keep+k
+	keep = math.Exp(-dt / longMemory)
+	e.LongN, e.LongE = e.LongN*keep+n, e.LongE*keep+k
 }
 
-func (j *Judge) latencyWords(now int64) string {
-	q := j.cfg.Latency.Quantile
-	c, cn := j.quantile(&j.s.Evidence.RecentC, q)
-	s, sn := j.quantile(&j.s.Evidence.RecentS, q)
-	w := "p" + trim(short(q*100)) + " latency " + millis(c)
-	if cn <= 0 {
-		return "no latency seen yet"
+// rate is stable's recent share of failures, a little towards a thousandth
+// where little is known.
+func (e *evidence) rate() float64 { return (e.BaseE + 0.0005) / (e.BaseN + 0.5) }
+
+// base is stable's longer share of failures, where it is known.
+func (e *evidence) base() (float64, bool) {
+	return ratio(e.LongE, e.LongN), e.LongN > 0
+}
+
+// young reports whether the pod is still warming up. Its age counts from its
+// first request: a pod that waited without traffic is as cold as a new one.
+func (p *pod) young(now int64) bool {
+	from := p.First
+	if from == 0 {
+		from = max(p.Started, now)
 	}
-	if sn > 0 {
-		w += " against " + millis(s)
+	return float64(now-from)/1e9 < warmUp
+}
+
+// compares says which metrics are compared.
+func (j *Judge) compares() (errors, latency bool) {
+	return j.cfg.Compare && j.cfg.ErrorRate != nil && j.cfg.ErrorRate.WorseBy > 0,
+		j.cfg.Compare && j.cfg.Latency != nil && j.cfg.Latency.WorseBy > 0
+}
+
+// threshold is ln(1/alpha) of this try.
+func (j *Judge) threshold() float64 {
+	return math.Log(1/j.cfg.FalseRollback) + float64(min(j.s.Tries, 50))*math.Ln2
+}
+
+// refresh makes the tables that follow from what is remembered.
+func (j *Judge) refresh() {
+	if j.cfg.Latency != nil {
+		j.s.Evidence.Model.tables(j.s.Layout, j.cfg.Latency)
 	}
-	return w
+}
+
+// sighted reports whether stable's own pods are known well enough to tell how
+// unlike they are.
+func (c *calibration) sighted() bool { return c.Pods > 2.5 && c.PodSeconds >= knownPodSeconds/2 }
+
+// gateErrors reports whether the recent difference is one that counts: beyond
+// the document's worseBy as far as the samples can tell, and beyond what
+// stable's own pods differ by. It can only keep a rollback from happening.
+func (j *Judge) gateErrors(r *recent) bool {
+	if !(r.CN > 0) || j.cfg.ErrorRate == nil {
+		return false
+	}
+	c := &j.s.Evidence.Cal
+	part := gateBlind
+	if c.sighted() {
+		part = gatePart
+	}
+	a, b := ratio(r.CE, r.CN), ratio(r.SE, r.SN)
+	bar := math.Max(leastEffect, part*j.cfg.ErrorRate.WorseBy)
+	if c.Pods > 1.5 {
+		bar = math.Max(bar, gateSpreads*(1+3/c.Pods)*c.CVErrors*j.s.Evidence.rate())
+	}
+	return a-b-math.Sqrt(math.Max(a, b)/r.CN) >= bar
+}
+
+// gateWeights says which part of each bucket counts as slow to the gate.
+func (j *Judge) gateWeights() *hist {
+	if j.s.Evidence.Cal.sighted() {
+		return &j.s.Evidence.Model.gateW
+	}
+	return &j.s.Evidence.Model.marginW
+}
+
+// slowBar is the share of requests beyond the gate's bound that counts as slow:
+// what the document allows beyond its quantile, or half as much again as
+// stable has where the buckets are too coarse to tell.
+func (j *Judge) slowBar(stable float64) float64 {
+	c := &j.s.Evidence.Cal
+	bar := math.Max(1-j.cfg.Latency.Quantile, 1.5*stable)
+	if c.Pods > 1.5 {
+		bar = math.Max(bar, stable*(1+gateSpreads*(1+3/c.Pods)*c.CVSlow))
+	}
+	return bar
+}
+
+// gateLatency reports whether the canary's named quantile lies beyond stable's,
+// stretched.
+func (j *Judge) gateLatency(r *recent) bool {
+	if !(r.CL > 0 && r.SL > 0) || j.cfg.Latency == nil {
+		return false
+	}
+	a, b := ratio(r.CK, r.CL), ratio(r.SK, r.SL)
+	return a-math.Sqrt(math.Max(a, b)/r.CL) >= j.slowBar(b)
 }

@@ -35,11 +35,17 @@ type pod struct {
 	Hist    []float64 `json:"l,omitempty"`
 	HistN   float64   `json:"ln,omitempty"`
 
+	// What it counted while stable, decayed: how unlike stable's pods are.
+	SN float64 `json:"sn,omitempty"`
+	SE float64 `json:"se,omitempty"`
+	SL float64 `json:"sl,omitempty"`
+	SK float64 `json:"sk,omitempty"`
+
 	d delta // of this look; not remembered
 }
 
 func (p *pod) check() error {
-	for _, x := range [...]float64{p.N, p.E, p.CPU, p.Mem, p.Restart, p.OOM, p.HistN} {
+	for _, x := range [...]float64{p.N, p.E, p.CPU, p.Mem, p.Restart, p.OOM, p.HistN, p.SN, p.SE, p.SL, p.SK} {
 		if !sane(x) {
 			return errors.New("a counter is negative or out of range")
 		}
@@ -167,8 +173,10 @@ func (f *fault) note(k faultKind, rev, pod string) {
 // that fell, or a start later than the last reading, is a restart: what it
 // shows was counted since. A reading that cannot be true is left out and named,
 // and the next honest one covers its time too.
-func (j *Judge) ingest(out *delta, rev string, pods []Pod, now int64) {
+func (j *Judge) ingest(arm int, rev string, pods []Pod, now int64) {
+	out := &j.arms[arm]
 	*out = delta{}
+	list := j.seenPods[arm][:0]
 	for i := range pods {
 		in := &pods[i]
 		key := podKey{rev, in.Name}
@@ -189,7 +197,9 @@ func (j *Judge) ingest(out *delta, rev string, pods []Pod, now int64) {
 		if p.d.Has != 0 {
 			out.Pods++
 		}
+		list = append(list, p)
 	}
+	j.seenPods[arm] = list
 }
 
 // podDelta writes p.d and takes in's counters as the new baseline.
@@ -443,7 +453,7 @@ func (j *Judge) latency(p *pod, in *Pod, count bool, now int64) faultKind {
 		}
 		d.Hist[len(j.s.Layout)] = n - prev
 		d.NL = n
-		if j.young(p, now) {
+		if p.young(now) {
 			d.Young = d.Hist
 		}
 	}
@@ -530,6 +540,7 @@ func (j *Judge) coarsen(to []float64) {
 	}
 	j.s.Evidence.coarsen(from, to)
 	j.s.Layout = to
+	j.refresh()
 }
 
 // rebin adds up buckets of the layout from into those of its subset to.

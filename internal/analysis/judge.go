@@ -46,12 +46,12 @@ type Judge struct {
 
 	// Of the look in hand.
 	arms      [2]delta
+	seenPods  [2][]*pod
 	tick      [2]delta // what was scored: with what earlier looks left over
 	scored    bool
 	stale     bool // the look is not later than the one before
 	noControl bool // no stable arm has traffic, and none should
 	fault     fault
-	ev        comparison
 }
 
 // New gives a judge that knows nothing yet. A zero StaleAfter is a minute.
@@ -111,22 +111,21 @@ func (j *Judge) observe(l *Look) {
 		return
 	}
 	j.step(l)
-	j.ingest(&j.arms[stableArm], l.Stable, l.StablePods, now)
-	j.ingest(&j.arms[canaryArm], l.Canary, l.CanaryPods, now)
+	j.ingest(stableArm, l.Stable, l.StablePods, now)
+	j.ingest(canaryArm, l.Canary, l.CanaryPods, now)
 	if j.arms[stableArm].N > 0 {
 		j.s.StableN = now
 	}
 	j.noControl = l.Canary != "" && (l.Weight >= 1-1e-9 || l.Baking && now-j.s.StableN > int64(j.cfg.StaleAfter))
 	j.pair(l)
-	if l.Canary == "" {
-		j.rest(now)
-	} else {
+	if l.Canary != "" {
 		j.count(l, now)
 		j.limits(l, j.scored, now)
 		if j.scored {
 			j.compare(l, now)
 		}
 	}
+	j.calibrate(l, now)
 	if j.scored {
 		j.s.Scored = now
 	}

@@ -124,11 +124,11 @@ func (j *Judge) weigh(l *Look, now int64) finding {
 	}
 	f.advance = math.Min(f.advance, few)
 	switch {
-	case firing != nil && !f.better:
+	case firing != nil:
 		return set(Fail, becauseLimit, firing, dFiring)
-	case j.ev.fail && !f.both:
+	case j.s.Evidence.Failed:
 		f = set(Fail, becauseEvidence, nil, nil)
-		f.rule = j.ev.rule
+		f.rule = j.s.Evidence.Rule
 		return f
 	case len(j.rules) == 0:
 		f.calm = false
@@ -141,7 +141,7 @@ func (j *Judge) weigh(l *Look, now int64) finding {
 		return set(Unavailable, becauseNoMetric, missing, dMissing)
 	case both != nil && !f.better:
 		return set(Undecided, becauseBoth, both, dBoth)
-	case pending != nil && !f.better:
+	case pending != nil:
 		return set(Undecided, becausePending, pending, dPending)
 	case !l.Live || j.s.LiveSince == 0:
 		return set(Undecided, becauseNotLive, nil, nil)

@@ -1,0 +1,327 @@
+package analysis
+
+import (
+	"errors"
+	"math"
+)
+
+// Errors of production do not come one by one: users retry, pods have bad
+// minutes, pods differ. How much that overstates the evidence is learned from
+// stable itself: each of its pods in turn plays the canary against the others,
+// by the very bets that judge the canary. Were the errors independent, the
+// largest stake of N such trials would be about N; what it exceeds that by is
+// the scale that evidence is divided by.
+//
+// It is learned online, at rest and during the rollout, always from what came
+// before the tick that it is used on, and it never falls during a rollout.
+
+const (
+	maxTrials    = 4   // pods that play the canary at the same time
+	trialSeconds = 600 // then the next pods do
+
+	// slackNats is what the largest stake may have beyond the logarithm of
+	// the number of trials before it counts as overstated.
+	slackNats = 1.0
+	// safety factors on what was measured beyond one.
+	safetyFast = 1.2
+	safetySlow = 3.0
+	// freshScale is the scale while nothing is known.
+	freshScale = 2.0
+	// knownPodSeconds of stable's pods against each other is when the scale
+	// rests on them alone.
+	knownPodSeconds = 3600.0
+	// spreadMemory is the time constant of what tells pods apart, seconds.
+	spreadMemory = 3600.0
+	// gateSpreads is by how many times the spread between stable's pods the
+	// canary must differ.
+	gateSpreads = 3.0
+)
+
+// recent holds decayed sums of both arms: what the gate looks at.
+type recent struct {
+	CN float64 `json:"cn,omitempty"`
+	CE float64 `json:"ce,omitempty"`
+	SN float64 `json:"sn,omitempty"`
+	SE float64 `json:"se,omitempty"`
+	CL float64 `json:"cl,omitempty"` // requests with a latency
+	CK float64 `json:"ck,omitempty"` // of them beyond the gate's bound
+	SL float64 `json:"sl,omitempty"`
+	SK float64 `json:"sk,omitempty"`
+}
+
+func (r *recent) check() error {
+	for _, x := range [...]float64{r.CN, r.CE, r.SN, r.SE, r.CL, r.CK, r.SL, r.SK} {
+		if !sane(x) {
+			return errors.New("a recent sum is out of range")
+		}
+	}
+	return nil
+}
+
+func (r *recent) decay(keep float64) {
+	r.CN *= keep
+	r.CE *= keep
+	r.SN *= keep
+	r.SE *= keep
+	r.CL *= keep
+	r.CK *= keep
+	r.SL *= keep
+	r.SK *= keep
+}
+
+// trial is one pod of stable that plays the canary.
+type trial struct {
+	Pod   string  `json:"pod,omitempty"`
+	T     float64 `json:"t,omitempty"`
+	Fast  mixture `json:"fast"`
+	Slow  mixture `json:"slow"`
+	Block block   `json:"block"`
+	Lat   mixture `json:"lat"`
+	R     recent  `json:"r"`
+}
+
+// calibration is what stable's own pods have taught.
+type calibration struct {
+	Trials [maxTrials]trial `json:"trials"`
+	Turn   int              `json:"turn,omitempty"`
+	Done   float64          `json:"done,omitempty"` // trials that ran to their end
+	// The largest log stakes while the gate was open.
+	Fast float64 `json:"fast,omitempty"`
+	Slow float64 `json:"slow,omitempty"`
+	Lat  float64 `json:"lat,omitempty"`
+	// PodSeconds that stable's pods were watched against each other.
+	PodSeconds float64 `json:"podSeconds,omitempty"`
+	Last       int64   `json:"last,omitempty"`
+	Pods       float64 `json:"pods,omitempty"` // how many there were last
+	// How unlike the pods are: the gate's least effects.
+	CVErrors float64 `json:"cvErrors,omitempty"`
+	CVSlow   float64 `json:"cvSlow,omitempty"`
+}
+
+func (c *calibration) check() error {
+	var errs []error
+	for i := range c.Trials {
+		t := &c.Trials[i]
+		errs = append(errs, t.Fast.check(), t.Slow.check(), t.Lat.check(), t.Block.check(), t.R.check())
+		if !sane(t.T) {
+			errs = append(errs, errors.New("a trial's time is out of range"))
+		}
+	}
+	for _, x := range [...]float64{c.Done, c.PodSeconds, c.Pods, c.CVErrors, c.CVSlow} {
+		if !sane(x) {
+			errs = append(errs, errors.New("a sum is out of range"))
+		}
+	}
+	for _, x := range [...]float64{c.Fast, c.Slow, c.Lat} {
+		if !(math.Abs(x) <= maxLog) {
+			errs = append(errs, errors.New("a stake is out of range"))
+		}
+	}
+	if c.Turn < 0 {
+		errs = append(errs, errors.New("turn is negative"))
+	}
+	return errors.Join(errs...)
+}
+
+// calibrate runs the trials on this look's stable pods.
+func (j *Judge) calibrate(l *Look, now int64) {
+	e := j.s.Evidence
+	c := &e.Cal
+	if j.arms[stableArm].Has&HasRequests == 0 {
+		return
+	}
+	dt := float64(now-c.Last) / 1e9
+	first := c.Last == 0
+	c.Last = now
+	if first {
+		return
+	}
+	gap := dt > 2*maxTick.Seconds()
+	dt = math.Min(dt, maxTick.Seconds())
+	pods := j.seenPods[stableArm]
+	var all delta
+	k := 0
+	for _, p := range pods {
+		if p.d.N > 0 {
+			k++
+		}
+		keep := math.Exp(-dt / spreadMemory)
+		p.SN, p.SE, p.SL, p.SK = p.SN*keep+p.d.NE, p.SE*keep+p.d.E, p.SL*keep, p.SK*keep
+		if p.d.NL > 0 {
+			bad, n := weighted(&p.d.Hist, &e.Model.gateW)
+			p.SL += n
+			p.SK += bad
+		}
+		all.NE += p.d.NE
+		all.E += p.d.E
+		if p.d.NL > 0 {
+			all.NL += p.d.NL
+			for i := range all.Hist {
+				all.Hist[i] += p.d.Hist[i]
+			}
+		}
+	}
+	c.Pods = math.Max(float64(k), c.Pods*math.Exp(-dt/60))
+	j.spread(pods)
+	if k >= 2 && !gap {
+		c.PodSeconds += dt * float64(k)
+		for i := range c.Trials {
+			j.try(&c.Trials[i], i, pods, &all, dt)
+		}
+	}
+	if l.Canary != "" {
+		j.rescale(l)
+	}
+	// Only now may the bets learn from this look.
+	e.learnBase(all.NE, all.E, dt)
+	if j.cfg.Latency != nil && all.NL > 0 {
+		e.Model.learn(&all.Hist, dt, now, j.s.Layout, j.cfg.Latency)
+	}
+}
+
+// spread measures how unlike stable's pods are beyond chance: the coefficient
+// of variation of their rates, less one standard error of what chance gives.
+func (j *Judge) spread(pods []*pod) {
+	c := &j.s.Evidence.Cal
+	cv := func(get func(*pod) (n, k float64)) float64 {
+		var n, k float64
+		for _, p := range pods {
+			a, b := get(p)
+			n, k = n+a, k+b
+		}
+		if k <= 0 || len(pods) < 2 {
+			return 0
+		}
+		var over, noise, scale float64
+		for _, p := range pods {
+			a, b := get(p)
+			want := k / n * a
+			over += (b-want)*(b-want) - want
+			noise += 2*want*want + want
+			scale += want * want
+		}
+		over -= math.Sqrt(noise)
+		if over <= 0 || scale <= 0 {
+			return 0
+		}
+		return math.Min(math.Sqrt(over/scale), 10)
+	}
+	c.CVErrors = cv(podErrors)
+	c.CVSlow = cv(podSlow)
+}
+
+func podErrors(p *pod) (n, k float64) { return p.SN, p.SE }
+func podSlow(p *pod) (n, k float64)   { return p.SL, p.SK }
+
+// try lets one pod play the canary for one look.
+func (j *Judge) try(t *trial, slot int, pods []*pod, all *delta, dt float64) {
+	e := j.s.Evidence
+	c := &e.Cal
+	var p *pod
+	if t.Pod != "" && t.T < trialSeconds {
+		for _, q := range pods {
+			if q.Name == t.Pod {
+				p = q
+				break
+			}
+		}
+	}
+	if p == nil {
+		if slot >= len(pods) {
+			*t = trial{Fast: newMixture(), Slow: newMixture(), Lat: newMixture()}
+			return
+		}
+		if t.Pod != "" {
+			c.Done++
+		}
+		p = pods[c.Turn%len(pods)]
+		c.Turn = (c.Turn + 1) % (1 << 20)
+		*t = trial{Pod: p.Name, Fast: newMixture(), Slow: newMixture(), Lat: newMixture()}
+	}
+	t.T += dt
+	t.R.decay(math.Exp(-dt / recentTau))
+	cn, ce := p.d.NE, p.d.E
+	sn, se := all.NE-cn, all.E-ce
+	t.R.CN, t.R.CE, t.R.SN, t.R.SE = t.R.CN+cn, t.R.CE+ce, t.R.SN+sn, t.R.SE+se
+	var l [maxAlts]float64
+	if cn > 0 && sn > 0 {
+		errorBets(l[:nError], cn, ce, sn, se, e.rate())
+		t.Fast.add(l[:nError], t.Fast.spend(dt, false), math.Inf(1))
+		full := t.Block.add(cn, ce, sn, se, dt)
+		if full {
+			t.Block.bets(l[:nRisk])
+			t.Slow.add(l[:nRisk], t.Slow.spend(blockSeconds, false), math.Inf(1))
+		}
+		if j.gateErrors(&t.R) {
+			c.Fast = math.Max(c.Fast, t.Fast.log(errorW))
+			c.Slow = math.Max(c.Slow, t.Slow.log(slowW))
+		}
+	}
+	if p.d.NL > 0 && all.NL > p.d.NL && e.Model.n > 0 {
+		var rest hist
+		for i := range e.Model.n {
+			rest[i] = math.Max(0, all.Hist[i]-p.d.Hist[i])
+		}
+		e.Model.bets(l[:nLatency], &p.d.Hist, &rest)
+		t.Lat.add(l[:nLatency], t.Lat.spend(dt, false), math.Inf(1))
+		w := j.gateWeights()
+		k, n := weighted(&p.d.Hist, w)
+		t.R.CK, t.R.CL = t.R.CK+k, t.R.CL+n
+		k, n = weighted(&rest, w)
+		t.R.SK, t.R.SL = t.R.SK+k, t.R.SL+n
+		if j.gateLatency(&t.R) {
+			c.Lat = math.Max(c.Lat, t.Lat.log(latencyW))
+		}
+	}
+}
+
+// known is how far stable's pods have been watched: 0 nothing, 1 enough.
+func (c *calibration) known(podSeconds float64) float64 {
+	return math.Min(1, c.PodSeconds/podSeconds)
+}
+
+// scales are what evidence is divided by.
+type scales struct {
+	Fast float64 `json:"fast"`
+	Slow float64 `json:"slow"`
+	Lat  float64 `json:"lat"`
+}
+
+// measured gives the scales that the trials ask for, with a canary at weight w.
+func (c *calibration) measured(w float64) scales {
+	n := math.Max(1, c.Done)
+	k := math.Max(2, c.Pods)
+	// One pod of k says less by one error than a canary with a smaller share.
+	f := math.Max(1, math.Log(1/math.Min(math.Max(w, 0.001), 1))/math.Log(k))
+	one := func(largest, f, safety float64) float64 {
+		raw := math.Max(1, largest/(math.Log(n)+slackNats))
+		return 1 + (raw-1)*f*safety
+	}
+	return scales{one(c.Fast, f, safetyFast), one(c.Slow, f, safetySlow), one(c.Lat, 1, safetyFast)}
+}
+
+// rescale renews the scales in force: never down during a rollout. What was won
+// by a smaller scale is lowered to the new one.
+func (j *Judge) rescale(l *Look) {
+	e := j.s.Evidence
+	m := e.Cal.measured(l.Weight)
+	if e.Scale == (scales{}) {
+		floor := freshScale - (freshScale-1)*e.Cal.known(knownPodSeconds)
+		e.Scale = scales{math.Max(m.Fast, floor), math.Max(m.Slow, floor), math.Max(m.Lat, floor)}
+		e.Bursty = e.Scale.Fast > 1.3*floor
+		e.Delay = maxDelay * (1 - e.Cal.known(sureFor))
+		return
+	}
+	if m.Fast > e.Scale.Fast {
+		e.Fast.temper(m.Fast / e.Scale.Fast)
+		e.Scale.Fast = m.Fast
+	}
+	if m.Slow > e.Scale.Slow {
+		e.Slow.temper(m.Slow / e.Scale.Slow)
+		e.Scale.Slow = m.Slow
+	}
+	if m.Lat > e.Scale.Lat {
+		e.Lat.temper(m.Lat / e.Scale.Lat)
+		e.Scale.Lat = m.Lat
+	}
+}
