@@ -30,6 +30,11 @@ type Options struct {
 	// InOrder makes the reads of a pass one after another in a fixed order,
 	// which simulations need. Otherwise they run at the same time.
 	InOrder bool
+	// Policy and Recall stand in for rollout.Decide and for the judge, where a
+	// simulation wants to see a faulty policy caught or to script the verdicts.
+	// nil means the real ones.
+	Policy Policy
+	Recall Recall
 }
 
 func (o Options) withDefaults() Options {
@@ -91,6 +96,7 @@ type Engine struct {
 	loaded  bool
 	stored  Saved // as it was read, or written by us
 	state   rollout.State
+	unsaved bool // state lowers exposure, is in force, and could not be saved yet
 	savedAt time.Time
 	doubt   *Saved // a save that failed: it may have been applied
 	told    int
@@ -112,7 +118,17 @@ func New(spec rollout.Spec, cfg analysis.Config, ports Ports, opts Options) (*En
 	case ports.Router == nil:
 		return nil, errors.New("an engine needs a router")
 	}
-	return &Engine{ports: ports, opts: opts.withDefaults(), mind: NewMind(spec, cfg)}, nil
+	mind := NewMind(spec, cfg)
+	if opts.Policy != nil {
+		mind.decide = opts.Policy
+	}
+	if opts.Recall != nil {
+		mind.restore = opts.Recall
+		if err := mind.Restore(nil); err != nil {
+			return nil, err
+		}
+	}
+	return &Engine{ports: ports, opts: opts.withDefaults(), mind: mind}, nil
 }
 
 // Respec takes an edited document. It counts from the next pass; an error says
@@ -178,10 +194,11 @@ func (e *Engine) load(ctx context.Context) error {
 	case e.loaded && s.Version == e.stored.Version:
 		return nil // it was not applied; what is in memory goes on
 	case e.loaded && doubt != nil && same(s, *doubt):
-		e.stored, e.state = s, s.State // it was applied; the judge in memory is younger than the evidence
+		e.stored, e.unsaved = s, false // it was applied; the judge in memory is younger than the evidence
+		e.state = s.State
 		return nil
 	}
-	e.loaded, e.stored, e.state, e.asked = true, s, s.State, nil
+	e.loaded, e.stored, e.state, e.unsaved, e.asked = true, s, s.State, false, nil
 	e.told = s.Told
 	e.savedAt = time.Time{}
 	if err := e.mind.Restore(s.Evidence); err != nil {
@@ -305,8 +322,11 @@ func (e *Engine) carryOut(ctx context.Context, d rollout.Decision, before rollou
 		switch {
 		case errors.Is(err, ErrConflict):
 			return err, nil // somebody else decides; this decision never was
-		case d.Save == rollout.SaveMust:
+		case d.Save == rollout.SaveMust || e.unsaved:
 			if lowers && d.Traffic.Stable == before.Stable.Revision {
+				// The way down needs no disk. The route's note says what was
+				// decided, and so does the memory, until it can be saved.
+				e.state, e.unsaved = d.Next, true
 				return err, e.route(ctx, d, obs.Route, wrote)
 			}
 			return err, nil
@@ -336,7 +356,7 @@ func (e *Engine) carryOut(ctx context.Context, d rollout.Decision, before rollou
 // enough has changed.
 func (e *Engine) save(ctx context.Context, d rollout.Decision, now time.Time, wrote *Wrote) error {
 	switch due := now.Sub(e.savedAt) >= e.opts.SaveEvery || now.Before(e.savedAt); {
-	case d.Save == rollout.SaveMust:
+	case d.Save == rollout.SaveMust, e.unsaved:
 	case d.Save == rollout.SaveLazy && due:
 	case e.told > e.stored.Told && due && e.stored.Version != "":
 	default:
@@ -361,7 +381,7 @@ func (e *Engine) save(ctx context.Context, d rollout.Decision, now time.Time, wr
 		return err
 	}
 	s.Version = version
-	e.stored, e.savedAt = s, now
+	e.stored, e.savedAt, e.unsaved = s, now, false
 	return nil
 }
 

@@ -13,6 +13,20 @@ type Judge interface {
 	Save() ([]byte, error)
 }
 
+// Policy is what [rollout.Decide] is.
+type Policy func(rollout.Spec, rollout.State, rollout.Observation, time.Time) rollout.Decision
+
+// Recall makes a judge that remembers what an earlier one saved; nil = nothing.
+type Recall func(cfg analysis.Config, evidence []byte) (Judge, error)
+
+// recall is the real one.
+func recall(cfg analysis.Config, evidence []byte) (Judge, error) {
+	if len(evidence) == 0 {
+		return analysis.New(cfg), nil
+	}
+	return analysis.Restore(cfg, evidence)
+}
+
 // Mind is the pure middle of a pass: the judge with its last report, and
 // Decide. It has no clock and does no I/O, so the replay of a record and the
 // simulation run the very same one. It is not for concurrent use.
@@ -20,6 +34,9 @@ type Mind struct {
 	spec  rollout.Spec
 	cfg   analysis.Config
 	judge Judge
+
+	decide  Policy
+	restore Recall
 
 	report   analysis.Report
 	about    subject       // what the report is about
@@ -74,7 +91,7 @@ func nextWeight(st rollout.State) rollout.Weight {
 
 // NewMind makes a mind that has seen nothing yet.
 func NewMind(spec rollout.Spec, cfg analysis.Config) *Mind {
-	return &Mind{spec: spec, cfg: cfg, judge: analysis.New(cfg)}
+	return &Mind{spec: spec, cfg: cfg, judge: analysis.New(cfg), decide: rollout.Decide, restore: recall}
 }
 
 // Spec is the document that it decides by.
@@ -85,12 +102,9 @@ func (m *Mind) Spec() rollout.Spec { return m.spec }
 // never makes a canary look better, and the error says so.
 func (m *Mind) Restore(evidence []byte) error {
 	m.forget()
-	m.judge = analysis.New(m.cfg)
-	if len(evidence) == 0 {
-		return nil
-	}
-	j, err := analysis.Restore(m.cfg, evidence)
+	j, err := m.restore(m.cfg, evidence)
 	if err != nil {
+		m.judge, _ = m.restore(m.cfg, nil) // nothing remembered cannot be misunderstood
 		return err
 	}
 	m.judge = j
@@ -144,7 +158,7 @@ func (m *Mind) Think(st rollout.State, obs rollout.Observation, seen *Sampled, n
 	}
 	m.about = about
 	obs.Report = m.report
-	d := rollout.Decide(m.spec, st, obs, now)
+	d := m.decide(m.spec, st, obs, now)
 	m.measure, m.decided = d.Measure, true
 	return d, obs
 }
