@@ -11,10 +11,7 @@ import (
 	"time"
 
 	"github.com/serin-dev/serin/internal/gateway"
-	"go.uber.org/goleak"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // backend is a real HTTP server on loopback that answers for one replica.
 type backend struct {
