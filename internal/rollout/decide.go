@@ -450,7 +450,7 @@ func (p *pass) scale() []Scale {
 		if w == nil || w.Deleting || n <= 0 {
 			return
 		}
-		s := Scale{Revision: o.Revision, Name: w.Name, Min: n}
+		s := Scale{Revision: o.Revision, Name: w.Name, Min: n, Unmark: w.Condemned || w.Retired}
 		if w.HPA != nil && p.spec.Capacity.HPA == HoldMinimum {
 			s.Min, s.HPA, s.HPAMin = 0, w.HPA.Name, max(w.HPA.Min, min(n, w.HPA.Max))
 			if w.HPA.Min < s.HPAMin {

@@ -465,7 +465,7 @@ func (p *pass) ended(s Step) bool {
 		return false
 	}
 	if s.Kind == StepWeight && s.Weight == Whole && st.Granted >= Whole-p.spec.Promotion.Control {
-		if forced != nil {
+		if forced != nil && !st.Unjudged {
 			p.refuse(*forced, "everything goes to it already; the bake starts.")
 			p.forced = nil
 		}

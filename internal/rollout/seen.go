@@ -30,7 +30,7 @@ func (p *pass) inventory() {
 	}
 	st := &p.st
 	for _, w := range p.obs.Workloads.Items {
-		if w.Condemned && !p.condemned(w.Revision) && p.marked(w.Revision) == nil && w.Revision != st.Stable.Revision {
+		if w.Condemned && !p.condemned(w.Revision) && p.marked(w.Revision) == nil && w.Revision != st.Stable.Revision && w.Revision != st.Canary.Revision {
 			p.mark(Mark{Revision: w.Revision, Kind: Condemned, At: p.now, Why: "marked on the object"})
 		} else if w.Retired && p.marked(w.Revision) == nil && w.Revision != st.Stable.Revision && w.Revision != st.Canary.Revision {
 			p.mark(Mark{Revision: w.Revision, Kind: Retired, Promoted: true, At: p.now, Why: "marked on the object"})
@@ -157,10 +157,13 @@ func (p *pass) readRoute() {
 	case p.now.Sub(st.Asked) < p.spec.Settle:
 		p.wakes = append(p.wakes, st.Asked.Add(p.spec.Settle))
 		return
+	case r.Measured && p.now.Sub(st.Share.At) < p.spec.Settle: // a fresh window has seen too little to agree or not
+		p.wakes = append(p.wakes, st.Share.At.Add(p.spec.Settle))
+		return
+	case st.Granted == 0 && p.now.Sub(st.Asked) >= p.spec.DrainTimeout:
+		// Somebody calls the canary past the route: that must not hold up the end.
 	case r.Measured && contradicts(sc-st.Share.Stable, cc-st.Share.Canary, st.Granted):
-		if p.now.Sub(st.Share.At) >= max(p.spec.Settle, time.Second) { // the window may still hold the old split
-			st.Share = Share{At: p.now, Stable: sc, Canary: cc}
-		}
+		st.Share = Share{At: p.now, Stable: sc, Canary: cc} // the window may still hold the old split
 		return
 	}
 	st.LiveAt, st.Confirmed = p.now, st.Granted

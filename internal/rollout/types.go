@@ -172,10 +172,10 @@ type Observation struct {
 	Declared *Declared `json:"declared,omitempty"`
 	// SaveError and ApplyError are the last pass's; shown, and never a reason
 	// to raise anything.
-	SaveError  string `json:"saveError,omitempty"`
+	SaveError string `json:"saveError,omitempty"`
 	// Source is where samples would come from if it were chosen now. It is
 	// chosen once, in Preparing, and kept for the rollout.
-	Source string `json:"source,omitempty"`
+	Source     string `json:"source,omitempty"`
 	ApplyError string `json:"applyError,omitempty"`
 }
 
@@ -636,6 +636,7 @@ type Scale struct {
 	Zero     bool     `json:"zero,omitempty"`
 	Delete   bool     `json:"delete,omitempty"`
 	Mark     MarkKind `json:"mark,omitempty"`   // written on the object in the same patch
+	Unmark   bool     `json:"unmark,omitempty"` // take our marks off the object: it is wanted again
 	HPA      string   `json:"hpa,omitempty"`    // raise this autoscaler's minimum to HPAMin instead
 	HPAMin   int      `json:"hpaMin,omitempty"` // or restore it
 }
