@@ -250,6 +250,9 @@ type Router struct {
 	Receipt bool
 	// Lag is how long a write takes to be in force.
 	Lag time.Duration
+	// OnChange is called with every split that comes in force; it must not call
+	// the router.
+	OnChange func(map[rollout.Revision]rollout.Weight)
 
 	mu       sync.Mutex
 	exists   bool
@@ -301,6 +304,9 @@ func (r *Router) count() {
 		r.effective = maps.Clone(r.weights)
 		if r.note != nil {
 			r.inForceN = r.note.N
+		}
+		if r.OnChange != nil {
+			r.OnChange(maps.Clone(r.effective))
 		}
 		r.serve(now)
 	}
