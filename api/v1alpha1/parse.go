@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 
+	"k8s.io/apimachinery/pkg/api/resource"
+
 	"github.com/serin-dev/serin/internal/manifest/strictyaml"
 )
 
@@ -77,6 +79,11 @@ func cutLast(s string, sep byte) (before, after string, found bool) {
 func ParseDocument(d *strictyaml.Document) (Parsed, []strictyaml.Problem) {
 	r := &Rollout{}
 	problems := d.Decode(r, strictyaml.Refuse)
+	for i := range problems {
+		if problems[i].Message == resource.ErrFormatWrong.Error() {
+			problems[i].Message = "a quantity is meant, such as 2, 500m or 300Mi"
+		}
+	}
 	if v := d.Text("apiVersion"); v != GroupVersion.String() {
 		problems = append(problems, strictyaml.Problem{
 			Line: d.Position("apiVersion"), Path: "apiVersion",
@@ -88,8 +95,8 @@ func ParseDocument(d *strictyaml.Document) (Parsed, []strictyaml.Problem) {
 
 // Check calls Default and Validate on what ParseDocument gave, and gives its
 // problems together with the new ones, each with its line. What Validate says
-// about a field that could not be read, or about one above or below it, is left
-// out: it would follow from the first problem.
+// about a field that could not be read or was misspelt, or about one above or
+// below it, is left out: it would follow from the first problem.
 func (p Parsed) Check(unread []strictyaml.Problem) []strictyaml.Problem {
 	p.Rollout.Default()
 	problems := unread
@@ -105,7 +112,7 @@ func (p Parsed) Check(unread []strictyaml.Problem) []strictyaml.Problem {
 
 func followsFrom(unread []strictyaml.Problem, path string) bool {
 	for _, u := range unread {
-		if within(u.Path, path) || within(path, u.Path) {
+		if within(u.Path, path) || within(path, u.Path) || (u.Meant != "" && within(path, u.Meant)) {
 			return true
 		}
 	}

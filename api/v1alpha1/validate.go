@@ -34,9 +34,7 @@ func (r *Rollout) Validate() field.ErrorList {
 	meta := field.NewPath("metadata")
 	c.name(meta.Child("name"), r.Name, "this document")
 	if r.Namespace != "" {
-		for _, why := range validation.IsDNS1123Label(r.Namespace) {
-			c.invalid(meta.Child("namespace"), r.Namespace, "%s", why)
-		}
+		c.word(meta.Child("namespace"), r.Namespace)
 	}
 	spec, s := field.NewPath("spec"), &r.Spec
 	c.workload(spec.Child("workload"), &s.Workload)
@@ -120,10 +118,15 @@ func (c *check) name(p *field.Path, name, of string) {
 		c.required(p, "the name of %s", of)
 	case strings.Contains(name, "/"):
 		c.invalid(p, name, "only objects in the rollout's own namespace: give the bare name")
-	default:
-		for _, why := range validation.IsDNS1123Subdomain(name) {
-			c.invalid(p, name, "%s", why)
-		}
+	case len(validation.IsDNS1123Subdomain(name)) > 0:
+		c.invalid(p, name, "a name has small letters, digits, - and ., begins and ends with a letter or digit, and has at most 253 of them")
+	}
+}
+
+// word wants what can be a label's value and part of a host name.
+func (c *check) word(p *field.Path, word string) {
+	if len(validation.IsDNS1123Label(word)) > 0 {
+		c.invalid(p, word, "has small letters, digits and -, begins and ends with a letter or digit, and has at most 63 of them")
 	}
 }
 
@@ -541,9 +544,7 @@ func (c *check) metric(p *field.Path, m *Metric) {
 	if m.Name == "" {
 		c.required(p.Child("name"), "what it is called in messages, such as checkout-success")
 	} else {
-		for _, why := range validation.IsDNS1123Label(m.Name) {
-			c.invalid(p.Child("name"), m.Name, "%s", why)
-		}
+		c.word(p.Child("name"), m.Name)
 	}
 	switch {
 	case m.Prometheus == nil:

@@ -21,9 +21,6 @@ func (l *loader) app(p parts) App {
 		Name: p.rollout.Name, Namespace: p.rollout.Namespace, Rollout: p.rollout,
 		InPlace: p.label == "", Label: p.label,
 	}
-	if a.Name == "" {
-		a.Name = p.Name
-	}
 	var port servicePort
 	a.Service, port = l.service(p)
 	a.Subsets = l.subsets(p)
@@ -34,7 +31,7 @@ func (l *loader) app(p parts) App {
 		}
 	}
 	slices.SortFunc(a.Versions, func(x, y Version) int { return cmp.Compare(x.Label, y.Label) })
-	a.Declared, a.Stable = declared(a)
+	a.Declared, a.Stable = l.declared(p, a)
 	a.Findings = diagnose(p, a)
 	return a
 }
@@ -575,38 +572,42 @@ func (l *loader) label(p parts, d read[deploymentObject], v Version) string {
 	return label
 }
 
-// declared sums up what the files' route sends to each version.
-func declared(a App) (map[string]int, []string) {
-	if a.InPlace {
-		var stable []string
-		for _, v := range a.Versions {
-			stable = append(stable, v.Label)
-		}
-		return nil, stable
+// declared gives what the files' route sends to each version.
+func (l *loader) declared(p parts, a App) (map[string]int, []string) {
+	var all []string
+	for _, v := range a.Versions {
+		all = append(all, v.Label)
 	}
-	for _, r := range a.Route.Rules {
-		if !r.Split {
+	var weights map[string]int
+	for i, r := range a.Route.Rules {
+		if !r.Split || a.InPlace {
 			continue
 		}
-		weights := map[string]int{}
-		var stable []string
+		to, whole := map[string]int{}, false
 		for _, d := range r.To {
-			if d.Version == "" { // the whole Service: any version that is there
-				stable = nil
-				for _, v := range a.Versions {
-					stable = append(stable, v.Label)
-				}
-				return nil, stable
-			}
-			weights[d.Version] += d.Weight
-			if d.Weight > 0 {
-				stable = append(stable, d.Version)
-			}
+			to[d.Version] += d.Weight
+			whole = whole || d.Version == ""
 		}
-		slices.Sort(stable)
-		return weights, stable
+		switch {
+		case whole && len(r.To) == 1:
+			return nil, all // the whole Service: any version that is there
+		case whole:
+			l.wrong(p.virtual.where, fmt.Sprintf("spec.http[%d].route", i), "names a subset in one destination and none in another: give each its subset")
+		case weights != nil && !maps.Equal(weights, to):
+			l.wrong(p.virtual.where, fmt.Sprintf("spec.http[%d].route", i), "has other weights than the routes before it that carry the split: give them the same")
+		}
+		weights = to
 	}
-	return nil, nil
+	if weights == nil {
+		return nil, all
+	}
+	var stable []string
+	for _, version := range slices.Sorted(maps.Keys(weights)) {
+		if weights[version] > 0 {
+			stable = append(stable, version)
+		}
+	}
+	return weights, stable
 }
 
 func percent(weight int) string {

@@ -82,13 +82,13 @@ func namedVirtualService(r *v1alpha1.Rollout) string {
 // claim notes which objects an App uses; a Deployment belongs to one App only.
 func (l *loader) claim(used map[string]string, p parts) {
 	for _, d := range p.deployments {
-		if other, taken := used[d.object()]; taken && other != p.Name {
-			l.wrong(d.where, "spec.template.metadata.labels", "are selected by two rollouts, %s and %s: each version belongs to one", other, p.Name)
+		if other, taken := used[d.object()]; taken && other != p.rollout.Name {
+			l.wrong(d.where, "spec.template.metadata.labels", "are selected by two rollouts, %s and %s: each version belongs to one", other, p.rollout.Name)
 		}
-		used[d.object()] = p.Name
+		used[d.object()] = p.rollout.Name
 	}
 	for _, w := range []where{p.service.where, p.destination.where, p.virtual.where} {
-		used[w.object()] = p.Name
+		used[w.object()] = p.rollout.Name
 	}
 }
 
@@ -140,11 +140,7 @@ func (l *loader) given(r *v1alpha1.Rollout, w where) (parts, bool) {
 		l.wrong(w, "spec.traffic[0].gatewayAPI", "is not read on one machine, a VirtualService is: istio: {virtualService: NAME, destinationRule: NAME}")
 		return p, false
 	}
-	for _, t := range testsOf(r) {
-		if t.Job != nil {
-			l.wrong(w, "spec.strategy", "a test by job (%s) needs a cluster: use command or webhook here", t.Job.CronJob)
-		}
-	}
+	l.clusterOnly(r, w)
 	p.routes = istio.Routes
 	at := "spec.traffic[0].istio."
 	p.virtual = find(l, l.virtualServices, w, at+"virtualService", "VirtualService", istio.VirtualService)
@@ -169,14 +165,21 @@ func (l *loader) given(r *v1alpha1.Rollout, w where) (parts, bool) {
 	return p, len(l.problems) == before
 }
 
-func testsOf(r *v1alpha1.Rollout) []*v1alpha1.Test {
-	var tests []*v1alpha1.Test
+// clusterOnly refuses what a Rollout can ask for and one machine cannot do. To
+// leave it out in silence would be to judge by less than was asked for.
+func (l *loader) clusterOnly(r *v1alpha1.Rollout, w where) {
 	for _, s := range r.Spec.Strategy.Plan() {
-		if s.Test != nil {
-			tests = append(tests, s.Test)
+		if s.Test != nil && s.Test.Job != nil {
+			l.wrong(w, "spec.strategy", "a test by job (%s) needs a cluster: use command or webhook here", s.Test.Job.CronJob)
 		}
 	}
-	return tests
+	a := &r.Spec.Analysis
+	if a.Source == v1alpha1.SourcePrometheus || a.Source == v1alpha1.SourcePods {
+		l.wrong(w, "spec.analysis.source", "%s needs a cluster: the gateway counts on one machine, which auto and gateway mean", a.Source)
+	}
+	for i, m := range a.Metrics {
+		l.wrong(w, fmt.Sprintf("spec.analysis.metrics[%d].prometheus", i), "%s is asked from Prometheus, which needs a cluster: keep it in a Rollout that only the cluster reads", m.Name)
+	}
 }
 
 // find gives the object that a field names, or says which there are.
@@ -285,7 +288,7 @@ func (l *loader) derived(v read[virtualServiceObject], apps []App) (parts, strin
 	for _, e := range r.Validate() {
 		l.wrong(v.where, "", "no default Rollout can be made: %s", e)
 	}
-	p.rollout, p.Name = r, r.Name
+	p.rollout = r
 	why := fmt.Sprintf("No Rollout names %s: the default one is used for it, %s and the Deployments %s.",
 		v.object(), p.destination.object(), selectorWords(workload))
 	return p, why, len(l.problems) == before

@@ -15,7 +15,7 @@ const (
 	used    support = iota + 1 // read by this package, with everything below it
 	noted                      // harmless on one machine, no effect: said once
 	refused                    // would not do what it says: refused by name
-	silent                     // the cluster's own bookkeeping
+	silent                     // says what is so anyway, or is the cluster's own bookkeeping
 )
 
 // capability is one line of the table. Values, where given, are the only ones
@@ -107,7 +107,7 @@ var podSpec = map[string]capability{
 	"resourceClaims":                {how: refused, why: processCannot},
 	"activeDeadlineSeconds":         {how: refused, why: processCannot},
 	"readinessGates":                {how: refused, why: "readiness is the container's readinessProbe here"},
-	"restartPolicy":                 {how: noted, why: "a process that ends is started again", values: []string{"Always"}},
+	"restartPolicy":                 {how: silent, values: []string{"Always"}},
 	"affinity":                      {how: noted, why: noScheduler},
 	"nodeSelector":                  {how: noted, why: noScheduler},
 	"nodeName":                      {how: noted, why: noScheduler},
@@ -151,7 +151,7 @@ var container = merge(map[string]capability{
 	"envFrom":                  {how: refused, why: "there is no API server to take the values from; give them in env"},
 	"ports[].name":             {how: used},
 	"ports[].containerPort":    {how: used},
-	"ports[].protocol":         {how: noted, why: "HTTP over TCP is what the gateway speaks", values: []string{"TCP"}},
+	"ports[].protocol":         {how: silent, values: []string{"TCP"}},
 	"ports[].hostPort":         {how: refused, why: "each replica gets a port of its own in $PORT; the gateway is the only one with a fixed address"},
 	"ports[].hostIP":           {how: refused, why: "replicas listen on 127.0.0.1"},
 	"resources":                {how: noted, why: noKubelet},
@@ -195,10 +195,10 @@ var service = map[string]capability{
 	"spec.ports[].name":                  {how: used},
 	"spec.ports[].port":                  {how: used},
 	"spec.ports[].targetPort":            {how: used},
-	"spec.ports[].protocol":              {how: noted, why: "HTTP over TCP is what the gateway speaks", values: []string{"TCP"}},
-	"spec.ports[].appProtocol":           {how: noted, why: "the gateway speaks HTTP", values: []string{"http"}},
+	"spec.ports[].protocol":              {how: silent, values: []string{"TCP"}},
+	"spec.ports[].appProtocol":           {how: silent, values: []string{"http"}},
 	"spec.ports[].nodePort":              {how: noted, why: "the gateway listens where serin up says"},
-	"spec.type":                          {how: noted, why: "the gateway listens where serin up says", values: []string{"ClusterIP", "NodePort", "LoadBalancer"}},
+	"spec.type":                          {how: silent, values: []string{"ClusterIP", "NodePort", "LoadBalancer"}},
 	"spec.externalName":                  {how: refused, why: gatewayCannot},
 	"spec.externalIPs":                   {how: refused, why: gatewayCannot},
 	"spec.clusterIP":                     {how: noted, why: "there are no cluster addresses here"},
@@ -213,7 +213,7 @@ var service = map[string]capability{
 	"spec.loadBalancerSourceRanges":      {how: refused, why: gatewayCannot},
 	"spec.healthCheckNodePort":           {how: noted, why: "the gateway listens where serin up says"},
 	"spec.publishNotReadyAddresses":      {how: refused, why: "only ready replicas get traffic here; remove it"},
-	"spec.sessionAffinity":               {how: noted, why: "the split is by request", values: []string{"None"}},
+	"spec.sessionAffinity":               {how: silent, values: []string{"None"}},
 	"spec.sessionAffinityConfig":         {how: refused, why: gatewayCannot},
 }
 

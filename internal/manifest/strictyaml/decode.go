@@ -105,6 +105,9 @@ func (d *decoder) structure(n *yaml.Node, v reflect.Value, path string) {
 		if !ok {
 			if d.unknown == Refuse {
 				d.add(n.Content[i], Join(path, key), "%s", UnknownField(keys(fields), key))
+				if near := Nearest(keys(fields), key); near != "" {
+					d.problems[len(d.problems)-1].Meant = Join(path, near)
+				}
 			}
 			continue
 		}

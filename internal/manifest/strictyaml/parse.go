@@ -18,6 +18,7 @@ type Problem struct {
 	Line, Column int
 	Path         string
 	Message      string
+	Meant        string // path of the field that an unknown one was probably meant to be
 }
 
 func (p Problem) String() string {
