@@ -44,6 +44,9 @@ type Store struct {
 	bytes   []byte
 }
 
+// Writes counts the copies that were stored.
+func (s *Store) Writes() int { s.mu.Lock(); defer s.mu.Unlock(); return s.version }
+
 // Load implements engine.Store.
 func (s *Store) Load(ctx context.Context) (engine.Saved, error) {
 	var saved engine.Saved
