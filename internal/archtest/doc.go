@@ -1,0 +1,11 @@
+// Package archtest states who may import whom, each ban with its reason, and
+// checks it. Imports run downwards only:
+//
+//	analysis, gate, rollout (standard library only)
+//	  < engine, gateway
+//	  < adapters (router/*, workload/*, metric/*, store/*, notify/*, hook), never a sibling
+//	  < hosts (daemon, controller)
+//	  < cli, cmd
+//
+// It has no code of its own, only the test.
+package archtest
