@@ -95,8 +95,10 @@ func tellStruck(t *testing.T, s story, at int, op string, strike enginetest.Stri
 		return strike
 	}
 	r.each = func(res engine.Result, err error) {
-		if struck { // until then it is the telling without a fault, which was watched
+		if struck {
 			w.check()
+		} else { // so far it is the telling without a fault, which was watched
+			w.before, _ = r.world.Router.Split()
 		}
 		if loud {
 			t.Logf("+%v %s n=%d granted=%v wrote=%+v: %s (%v)", r.world.Clock.Now().Sub(start), res.State.Phase, res.State.N, res.State.Granted, res.Wrote, res.Decision.Status.Message, err)
