@@ -2,6 +2,7 @@ package process
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"time"
 )
@@ -48,6 +49,18 @@ const (
 	Stopping // has got SIGTERM or SIGKILL
 )
 
+var stateNames = [...]string{"Starting", "Ready", "Unready", "BackOff", "Draining", "Stopping"}
+
+func (s State) String() string {
+	if int(s) < len(stateNames) {
+		return stateNames[s]
+	}
+	return fmt.Sprintf("State(%d)", uint8(s))
+}
+
+// MarshalText writes the state's word.
+func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
 // Replica is what List knows about one replica.
 type Replica struct {
 	Key   string
@@ -71,6 +84,9 @@ type Replica struct {
 
 	CPUSeconds  float64 // user and system time of the whole tree, over all runs; never falls
 	MemoryBytes int64   // resident memory of the whole tree; 0 while none runs
+	// Sampled is when these two were read (see Options.SampleEvery); a rate is a
+	// difference of CPUSeconds over a difference of Sampled. Zero: not yet.
+	Sampled time.Time
 }
 
 // Stream tells a line's origin.
@@ -80,6 +96,16 @@ const (
 	Stdout Stream = iota
 	Stderr
 )
+
+func (s Stream) String() string {
+	if s == Stderr {
+		return "stderr"
+	}
+	return "stdout"
+}
+
+// MarshalText writes "stdout" or "stderr".
+func (s Stream) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
 // Line is one line of a replica's output.
 type Line struct {

@@ -88,9 +88,9 @@ func TestRunsAreSpacedByTheBackoff(t *testing.T) {
 			if len(starts) > len(lives) {
 				return nil, errors.New("over")
 			}
-			r := &run{addr: "127.0.0.1:1", began: time.Now(), stopped: make(chan struct{})}
+			r := &run{addr: "127.0.0.1:1", began: time.Now(), exited: make(chan struct{}), stopped: make(chan struct{})}
 			r.terminate, r.kill = func() {}, func() {}
-			time.AfterFunc(lives[len(starts)-1], func() { close(r.stopped) })
+			time.AfterFunc(lives[len(starts)-1], func() { close(r.exited); close(r.stopped) })
 			return r, nil
 		}
 		sup.check = func(context.Context, Probe, *run) error { return nil }

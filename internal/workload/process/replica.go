@@ -38,6 +38,7 @@ type replica struct {
 	cpuBefore  float64 // seconds, of the runs that are over
 	cpu        float64 // seconds, as last reported
 	memory     int64
+	sampledAt  time.Time
 }
 
 // supervise runs the command again and again until the replica is stopped.
@@ -87,36 +88,31 @@ func (r *replica) live() ending {
 			func(ready bool, met error) { r.probed(run, ready, met) })
 	}()
 	select {
-	case <-run.stopped:
+	case <-run.exited:
+		r.exited(run)
+		cancel()
 	case <-r.stop:
+		cancel()
+		<-watched
+		r.shutDown(run)
 	}
-	cancel()
 	<-watched
-	r.shutDown(run)
 	<-run.stopped
 	return r.over(run)
 }
 
 // shutDown takes a run that is no longer wanted down: no traffic, SIGTERM, time
-// to finish, SIGKILL. It does nothing to a run that has ended by itself.
+// to finish, SIGKILL. A run that has ended by itself is past all that.
 func (r *replica) shutDown(run *run) {
 	s := r.sup
-	ended := func() bool {
-		select {
-		case <-run.stopped:
-			return true
-		default:
-			return false
-		}
-	}
-	if ended() {
+	if run.hasExited() {
 		return
 	}
 	if s.opt.Drain != nil && r.hasServed() {
 		ctx, cancel := context.WithTimeout(s.hard, s.opt.DrainTimeout)
 		go func() {
 			select {
-			case <-run.stopped: // nothing left to wait for
+			case <-run.exited: // nothing left to wait for
 				cancel()
 			case <-ctx.Done():
 			}
@@ -124,7 +120,7 @@ func (r *replica) shutDown(run *run) {
 		s.opt.Drain(ctx, run.addr)
 		cancel()
 	}
-	if ended() {
+	if run.hasExited() {
 		return
 	}
 	r.enterStopping()
@@ -175,7 +171,7 @@ func (r *replica) probed(run *run, ready bool, met error) {
 	s := r.sup
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if r.stopping || r.run != run {
+	if r.stopping || r.run != run || run.hasExited() {
 		return
 	}
 	switch {
@@ -217,6 +213,24 @@ func (r *replica) probed(run *run, ready bool, met error) {
 	}
 }
 
+// exited takes the replica out of the routes as soon as its own process has
+// ended: the rest of the tree may take a moment longer.
+func (r *replica) exited(run *run) {
+	s := r.sup
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if r.stopping || r.run != run {
+		return
+	}
+	if r.state == Ready {
+		r.readies += time.Since(r.readySince)
+	}
+	// What the run's other goroutine goes on writing is not read here.
+	end := ending{status: run.end.status, after: run.end.after, lost: run.end.lost, words: s.lastWords(run)}
+	r.state, r.why = Unready, end.sentence()
+	s.notify()
+}
+
 func (r *replica) hasServed() bool {
 	r.sup.mu.Lock()
 	defer r.sup.mu.Unlock()
@@ -238,11 +252,8 @@ func (r *replica) over(run *run) ending {
 	defer s.mu.Unlock()
 	end := run.end // valid: the run has stopped
 	end.readies = r.readies
-	if r.state == Ready {
-		end.readies += time.Since(r.readySince)
-	}
 	r.cpu = max(r.cpu, r.cpuBefore+end.cpu)
-	r.cpuBefore, r.memory = r.cpu, 0
+	r.cpuBefore, r.memory, r.sampledAt = r.cpu, 0, time.Now()
 	r.run = nil
 	return end
 }
@@ -266,10 +277,10 @@ func (r *replica) backOff(end ending, pause time.Duration) bool {
 }
 
 // sampled takes what the run's tree uses; CPU never falls.
-func (r *replica) sampled(run *run, u usage) {
+func (r *replica) sampled(run *run, u usage, at time.Time) {
 	if r.run == run {
 		r.cpu = max(r.cpu, r.cpuBefore+u.cpu)
-		r.memory = u.memory
+		r.memory, r.sampledAt = u.memory, at
 	}
 }
 
@@ -289,6 +300,7 @@ func (r *replica) view() Replica {
 		Why:         r.why,
 		CPUSeconds:  r.cpu,
 		MemoryBytes: r.memory,
+		Sampled:     r.sampledAt,
 	}
 	if r.run != nil {
 		v.PID = r.run.pid

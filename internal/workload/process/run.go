@@ -22,13 +22,23 @@ type run struct {
 	shim    int // pid; 0 in tests without one
 	pid     int
 	began   time.Time
-	stopped chan struct{} // closed when nothing of the tree is left; end is valid then
+	exited  chan struct{} // closed when the command's own process has ended; end says how then
+	stopped chan struct{} // closed after that, when nothing of the tree is left; end is valid then
 	end     ending
 	listens bool       // its tree was seen listening at addr; the probe's alone
 	words   *lastWords // what it has said so far; guarded by the logs
 
 	terminate func() // SIGTERM to the command's process group
 	kill      func() // SIGKILL to the whole tree; may be called again
+}
+
+func (r *run) hasExited() bool {
+	select {
+	case <-r.exited:
+		return true
+	default:
+		return false
+	}
 }
 
 // patience bounds the waits for a shim that does not answer: it is our own
@@ -100,7 +110,7 @@ func (s *Supervisor) start(spec Spec, name string, port int, log *ring) (_ *run,
 		// A session of its own: neither a terminal's signals nor its hang-up come here.
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
-	r := &run{addr: fmt.Sprintf("%s:%d", host, port), began: time.Now(), stopped: make(chan struct{})}
+	r := &run{addr: fmt.Sprintf("%s:%d", host, port), began: time.Now(), exited: make(chan struct{}), stopped: make(chan struct{})}
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting a shim from %s: %s", s.opt.Executable, inWords(err))
 	}
@@ -163,18 +173,20 @@ func (s *Supervisor) start(spec Spec, name string, port int, log *ring) (_ *run,
 			switch {
 			case last.Exited != nil && !exited:
 				exited, r.end.status, r.end.after = true, *last.Exited, time.Since(r.began)
+				close(r.exited)
 			case last.Gone != nil:
 				finished, r.end.cpu = true, last.Gone.CPUSeconds
 			}
 			last = report{}
 		}
+		if !exited {
+			r.end.lost, r.end.after = true, time.Since(r.began)
+			close(r.exited)
+		}
 		if !finished { // the shim was killed; on Linux the kernel has killed the command with it
 			killMarked(mark, r.pid, patience)
 		}
 		finish()
-		if !exited {
-			r.end.lost, r.end.after = true, time.Since(r.began)
-		}
 		r.end.words = s.logs.words(words)
 	}()
 	return r, nil

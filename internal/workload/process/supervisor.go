@@ -54,6 +54,10 @@ type set struct {
 
 // New returns a Supervisor without sets. Close must be called in the end.
 func New(o Options) *Supervisor {
+	if os.Getenv(shimEnv) != "" {
+		// Going on would start shims that start shims, without end.
+		panic("process: this process was started as a shim; RunShimIfAsked must be the first thing that main (or TestMain) calls")
+	}
 	s := &Supervisor{
 		client:  newProbeClient(),
 		environ: os.Environ(),
@@ -338,10 +342,10 @@ func (s *Supervisor) sample(ctx context.Context) {
 			}
 		}
 		s.mu.Unlock()
-		uses := reads.sample(roots)
+		uses, at := reads.sample(roots), time.Now()
 		s.mu.Lock()
 		for shim, use := range uses {
-			owners[runs[shim]].sampled(runs[shim], use)
+			owners[runs[shim]].sampled(runs[shim], use, at)
 		}
 		s.mu.Unlock()
 	}
