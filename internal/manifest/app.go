@@ -17,6 +17,7 @@ func isName(s string) bool { return len(validation.IsDNS1123Subdomain(s)) == 0 }
 
 // app makes an App of its parts.
 func (l *loader) app(p parts) App {
+	before := len(l.problems)
 	a := App{
 		Name: p.rollout.Name, Namespace: p.rollout.Namespace, Rollout: p.rollout,
 		InPlace: p.label == "", Label: p.label,
@@ -31,6 +32,9 @@ func (l *loader) app(p parts) App {
 		}
 	}
 	slices.SortFunc(a.Versions, func(x, y Version) int { return cmp.Compare(x.Label, y.Label) })
+	if len(l.problems) > before {
+		return a // never seen: a Set with problems is none
+	}
 	a.Declared, a.Stable = l.declared(p, a)
 	a.Findings = diagnose(p, a)
 	return a

@@ -31,13 +31,18 @@ type parts struct {
 // Rollout for every VirtualService that none names.
 func (l *loader) assemble() *Set {
 	s := &Set{}
-	used := map[string]string{} // object -> the App's name
+	used := map[string]string{}  // object -> the App's name
+	routes := map[string]where{} // host -> the VirtualService that answers for it
+	take := func(p parts, a App) {
+		s.Apps = append(s.Apps, a)
+		l.claim(used, p)
+		l.answer(routes, p, a)
+	}
 	for i := range l.rollouts {
 		if p, ok := l.given(l.rollouts[i].Rollout, l.rolloutAt[i]); ok {
 			app := l.app(p)
 			app.File = l.rolloutAt[i].file
-			s.Apps = append(s.Apps, app)
-			l.claim(used, p)
+			take(p, app)
 		} else if vs := namedVirtualService(l.rollouts[i].Rollout); vs != "" {
 			// The default Rollout is not made beside one that has problems.
 			used[where{kind: "VirtualService", objectMeta: objectMeta{vs, l.rolloutAt[i].Namespace}}.object()] = ""
@@ -50,12 +55,10 @@ func (l *loader) assemble() *Set {
 		if p, why, ok := l.derived(v, s.Apps); ok {
 			app := l.app(p)
 			app.Derived = why
-			s.Apps = append(s.Apps, app)
-			l.claim(used, p)
+			take(p, app)
 		}
 	}
 	l.unused(used)
-	l.distinct(s.Apps)
 	slices.SortFunc(s.Apps, func(a, b App) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
 	})
@@ -109,22 +112,18 @@ func (l *loader) unused(used map[string]string) {
 	}
 }
 
-// distinct wants names and hosts to lead to one App each.
-func (l *loader) distinct(apps []App) {
-	hosts := map[string]string{}
-	for _, a := range apps {
-		all := a.Route.Hosts
-		if a.Route.AnyHost {
-			all = append(slices.Clone(all), "*")
+// answer wants every host to lead to one App.
+func (l *loader) answer(routes map[string]where, p parts, a App) {
+	hosts := a.Route.Hosts
+	if a.Route.AnyHost {
+		hosts = append(slices.Clone(hosts), "*")
+	}
+	for _, h := range hosts {
+		if other, taken := routes[h]; taken {
+			l.wrong(p.virtual.where, "spec.hosts", "%s is the host of %s (%s) too: one route answers for a host", h, other.object(), other.at("spec.hosts"))
+			return
 		}
-		for _, h := range all {
-			if other, taken := hosts[h]; taken {
-				l.add(Problem{Object: "VirtualService/" + a.Route.Name, Path: "spec.hosts",
-					Message: fmt.Sprintf("%s is the host of VirtualService/%s too: one route answers for a host", h, other)})
-				break
-			}
-			hosts[h] = a.Route.Name
-		}
+		routes[h] = p.virtual.where
 	}
 }
 

@@ -27,8 +27,9 @@ type capability struct {
 }
 
 const (
-	gatewayCannot = "the gateway of one machine does not do this; remove it, or keep it in a file that only the cluster reads"
-	processCannot = "a process on this machine has no such thing; remove it, or keep it in a file that only the cluster reads"
+	keepApart     = "remove it, or keep it in a file that only the cluster reads"
+	gatewayCannot = "the gateway of one machine does not do this; " + keepApart
+	processCannot = "a process on this machine has no such thing; " + keepApart
 	noScheduler   = "there is one machine and no scheduler"
 	noKubelet     = "processes are not limited or isolated here"
 )

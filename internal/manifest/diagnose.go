@@ -10,23 +10,23 @@ import (
 // diagnose says what would go wrong once traffic moves, before it does.
 func diagnose(p parts, a App) []Finding {
 	var findings []Finding
-	add := func(level Level, remedy, format string, args ...any) {
-		findings = append(findings, Finding{Level: level, What: fmt.Sprintf(format, args...), Remedy: remedy})
-	}
 	if f, ok := narrowService(p, a); ok {
 		findings = append(findings, f)
 	}
 	for _, v := range a.Versions {
 		if k := missing(a.Service.Selector, v.Labels, a.Label); k != "" {
-			add(Refuse, fmt.Sprintf("add %s: %s to the pods' labels in %s, or remove it from the Service's spec.selector", k, a.Service.Selector[k], v.File),
-				"Service/%s selects %s=%s, which the pods of Deployment/%s do not have, so version %s would have no endpoints and every request sent to it would fail.",
-				a.Service.Name, k, a.Service.Selector[k], v.Deployment, v.Label)
+			want := a.Service.Selector[k]
+			findings = append(findings, Finding{Level: Refuse, Version: v.Label,
+				What: fmt.Sprintf("Service/%s selects %s=%s, which the pods of Deployment/%s do not have, so version %s would have no endpoints and every request sent to it would fail.",
+					a.Service.Name, k, want, v.Deployment, v.Label),
+				Remedy: fmt.Sprintf("add %s: %s to the pods' labels in %s, or remove it from the Service's spec.selector", k, want, v.File)})
 		}
 	}
 	findings = append(findings, subsetFindings(p, a)...)
 	if len(a.Versions) == 0 {
-		add(Refuse, "add a Deployment for the version that the route sends to",
-			"No Deployment in these files belongs to Rollout/%s, so nobody can answer.", a.Name)
+		findings = append(findings, Finding{Level: Refuse,
+			What:   fmt.Sprintf("No Deployment in these files belongs to Rollout/%s, so nobody can answer.", a.Name),
+			Remedy: "add a Deployment for the version that the route sends to"})
 	}
 	return findings
 }
@@ -84,7 +84,7 @@ func subsetFindings(p parts, a App) []Finding {
 		subset[s.Version] = true
 		v, there := byLabel[s.Version]
 		if k := missing(s.Labels, v.Labels, ""); there && k != "" {
-			findings = append(findings, Finding{Level: Refuse,
+			findings = append(findings, Finding{Level: Refuse, Version: v.Label,
 				What: fmt.Sprintf("Subset %s of DestinationRule/%s selects %s=%s, which the pods of Deployment/%s do not have, so the subset has no endpoints and every request sent there would fail.",
 					s.Name, p.destination.Name, k, s.Labels[k], v.Deployment),
 				Remedy: fmt.Sprintf("add %s: %s to the pods' labels in %s, or remove it from the subset", k, s.Labels[k], v.File)})
@@ -92,14 +92,16 @@ func subsetFindings(p parts, a App) []Finding {
 	}
 	for _, label := range slices.Sorted(maps.Keys(a.Declared)) {
 		if _, there := byLabel[label]; !there && a.Declared[label] > 0 {
-			findings = append(findings, Finding{Level: Refuse,
+			// Only a warning: once the App has been taken over, the file's weights
+			// count when they are edited, and the version may have been retired.
+			findings = append(findings, Finding{Level: Warn, Version: label,
 				What:   fmt.Sprintf("VirtualService/%s sends %s to version %s, and no Deployment in these files has %s=%s.", a.Route.Name, percent(a.Declared[label]), label, a.Label, label),
 				Remedy: remedyForAbsent(a)})
 		}
 	}
 	for _, v := range a.Versions {
 		if !subset[v.Label] {
-			findings = append(findings, Finding{Level: Warn,
+			findings = append(findings, Finding{Level: Warn, Version: v.Label,
 				What:   fmt.Sprintf("No subset of DestinationRule/%s selects Deployment/%s (%s=%s); here it is routed as if one did.", p.destination.Name, v.Deployment, a.Label, v.Label),
 				Remedy: fmt.Sprintf("add the subset {name: %s, labels: {%s: %s}} to keep the file complete", v.Label, a.Label, v.Label)})
 		}

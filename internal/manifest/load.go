@@ -166,11 +166,13 @@ func (l *loader) document(file string, d *strictyaml.Document) {
 		l.wrong(w, "apiVersion", "%q is not read; %s is", clip(version), strings.Join(groups[w.kind], ", "))
 	case groups[w.kind] != nil:
 		l.object(w)
+	case w.kind == "List":
+		l.wrong(w, "items", "lists are not read: write each item as a document of its own, with --- between them")
 	case ignoredKinds[w.kind] != "":
 		l.note(w, "", ignoredKinds[w.kind])
 	default:
 		kinds := append(slices.Sorted(maps.Keys(groups)), v1alpha1.Kind)
-		l.wrong(w, "kind", "is not understood on one machine; %s are; remove it, or keep it in a file that only the cluster reads", strings.Join(kinds, ", "))
+		l.wrong(w, "kind", "is not understood on one machine; %s are; %s", strings.Join(kinds, ", "), keepApart)
 	}
 }
 
@@ -228,11 +230,15 @@ func (l *loader) object(w where) {
 	w.doc.Walk(func(f strictyaml.Field) bool {
 		c, known := lookup(table, f)
 		if !known {
-			l.wrong(w, f.Path, "%s", strictyaml.UnknownField(siblings(table, f), f.Key))
+			if near := strictyaml.Nearest(siblings(table, f), f.Key); near != "" {
+				l.wrong(w, f.Path, "is not understood; is %s meant?", near)
+			} else {
+				l.wrong(w, f.Path, "is not understood on one machine; %s", keepApart)
+			}
 			return false
 		}
 		if c.values != nil && !slices.Contains(c.values, f.Text) {
-			l.wrong(w, f.Path, "%q is not understood on one machine, %s is; %s", clip(f.Text), strings.Join(c.values, ", "), gatewayCannot)
+			l.wrong(w, f.Path, "%q is not done on one machine, which knows %s; %s", clip(f.Text), strings.Join(c.values, ", "), keepApart)
 			return false
 		}
 		switch c.how {

@@ -180,9 +180,11 @@ const (
 
 // Finding is what would go wrong in a rollout, in one sentence, and the remedy.
 type Finding struct {
-	Level  Level
-	What   string
-	Remedy string
+	Level Level
+	// Version is the label that it is about; empty: whatever version is released.
+	Version string
+	What    string
+	Remedy  string
 }
 
 // Note is something harmless that has no effect on one machine; one for each
