@@ -80,6 +80,9 @@ const gapGrace = time.Minute
 // open moves the clocks: time counts only where it was observed.
 func (p *pass) open() {
 	st := &p.st
+	if p.obs.Workloads.Known != Present {
+		p.obs.Workloads.Items = nil // what is listed under "not known" or "none" is neither
+	}
 	st.Schema = SchemaVersion
 	if st.Phase == "" {
 		st.Phase = Idle

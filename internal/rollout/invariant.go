@@ -110,7 +110,7 @@ func checkRise(spec Spec, was State, obs Observation, d Decision) *Violation {
 	if names(d.Events, EvStateRebuilt) || (names(d.Events, EvUndoStarted) && next.Granted == obs.Route.Weights[c]) {
 		return nil // nothing is raised: what is in force is taken over
 	}
-	if obs.Route.Known != Present {
+	if obs.Route.Known != Present && !next.Unjudged { // a lost stable is an outage: its end does not wait for a look
 		return bad("I9", "the weight rises while the route is not known")
 	}
 	for _, l := range next.Leaving {

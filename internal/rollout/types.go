@@ -27,6 +27,9 @@ type Weight int
 const Whole Weight = 10000
 
 func (w Weight) String() string {
+	if w < 0 {
+		return "-" + (-w).String()
+	}
 	s := itoa(int(w) / 100)
 	if f := int(w) % 100; f != 0 {
 		s += "." + strings.TrimRight(string([]byte{'0' + byte(f/10), '0' + byte(f%10)}), "0")
