@@ -74,12 +74,18 @@ func upgradeAsked(h http.Header) string {
 }
 
 // target is the request line's target as it is sent upstream: what the client
-// sent, without a scheme and an authority.
+// sent, without a scheme and an authority; "" where it names no path.
 func target(r *http.Request) string {
-	if u := r.RequestURI; u != "" && (u[0] == '/' || u == "*") {
-		return u
+	u := r.RequestURI
+	if u == "" || u[0] != '/' {
+		if u == "*" && r.Method == http.MethodOptions {
+			return u
+		}
+		if u = r.URL.RequestURI(); u == "" || u[0] != '/' {
+			return ""
+		}
 	}
-	return r.URL.RequestURI()
+	return u
 }
 
 // appendHead appends the head of r as it goes to an endpoint, up to and with

@@ -101,7 +101,7 @@ func FuzzHead(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		r := serverSees(raw)
-		if r == nil || r.Method == "CONNECT" {
+		if r == nil || r.Method == "CONNECT" || target(r) == "" { // refused by admit
 			return
 		}
 		upgrade := upgradeAsked(r.Header)

@@ -59,6 +59,10 @@ func (x *exchange) admit() bool {
 		x.refuse(http.StatusMethodNotAllowed, "CONNECT is not supported")
 		return false
 	}
+	if target(x.r) == "" {
+		x.refuse(http.StatusBadRequest, "the request's target is not a path")
+		return false
+	}
 	switch up := upgradeAsked(x.r.Header); up {
 	case "", "h2c": // an offer of h2c may be ignored; Java's client makes it with every request
 	case "websocket":
