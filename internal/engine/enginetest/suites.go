@@ -644,6 +644,7 @@ func FullState() rollout.State {
 	var s rollout.State
 	n := 0
 	fill(reflect.ValueOf(&s).Elem(), &n)
+	s.Schema = rollout.SchemaVersion
 	return s
 }
 
