@@ -58,6 +58,8 @@ func child(args []string) {
 	sleep := f.Bool("sleep", false, "do nothing until killed, SIGTERM or not")
 	burn := f.Duration("burn", 0, "use so much processor time, then exit")
 	burners := f.Int("burners", 0, "let so many children one after the other burn 100 ms each before listening")
+	lostBurner := f.Duration("lost-burner", 0, "let an orphan burn so much, and go on")
+	orphanBurn := f.Duration("orphan-burn", 0, "start a burner and exit")
 	supervise := f.String("supervise", "", "run a Supervisor with this Spec (JSON) and 2 replicas, report on stdout")
 	ignore := f.Bool("ignore-interrupt", false, "with supervise: do not die of a SIGINT")
 	_ = f.Parse(args)
@@ -95,6 +97,13 @@ func child(args []string) {
 	if *orphan {
 		spawn(true, "-sleep")
 		return
+	}
+	if *orphanBurn > 0 {
+		spawn(true, "-burn="+orphanBurn.String())
+		return
+	}
+	if *lostBurner > 0 {
+		_ = spawn(true, "-orphan-burn="+lostBurner.String()).Wait()
 	}
 	if *family {
 		spawn(false, "-sleep")
@@ -240,6 +249,9 @@ func newSupervisor(t *testing.T, o Options) (*Supervisor, string) {
 		}
 		if left := alive(t, mark); len(left) > 0 {
 			t.Errorf("after Close processes are left: %v", left)
+			for _, pid := range left { // a failed test must not leave them to the machine
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
 		}
 	})
 	return sup, mark

@@ -111,6 +111,36 @@ func TestRunsAreSpacedByTheBackoff(t *testing.T) {
 	})
 }
 
+// The rest of a tree may take its time to go; its replica is out of the routes
+// from the moment when the command's own process has ended.
+func TestEndedProcessIsUnreadyBeforeItsTreeIsGone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sup := New(Options{})
+		r := &run{addr: "127.0.0.1:1", began: time.Now(), exited: make(chan struct{}), stopped: make(chan struct{})}
+		r.terminate, r.kill = func() {}, func() {}
+		sup.startRun = func(Spec, string, int, *ring) (*run, error) { return r, nil }
+		sup.check = func(context.Context, Probe, *run) error { return nil }
+		if err := sup.Set("app/v1", Spec{Command: []string{"x"}}, 1); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if l := sup.List(); !l[0].Ready {
+			t.Fatalf("not ready: %+v", l)
+		}
+		r.end.status.Code = 3
+		close(r.exited)
+		synctest.Wait()
+		if l := sup.List(); l[0].Ready || l[0].State != Unready || !strings.HasPrefix(l[0].Why, "exited with 3") {
+			t.Errorf("its process has ended: %+v", l)
+		}
+		sup.startRun = func(Spec, string, int, *ring) (*run, error) { return nil, errors.New("over") }
+		close(r.stopped)
+		if err := sup.Close(context.Background()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // Readiness in virtual time: how often is asked, and what the thresholds do.
 func TestProbeSchedule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

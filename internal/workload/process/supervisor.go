@@ -203,7 +203,13 @@ func (s *Supervisor) Close(ctx context.Context) error {
 	case <-ctx.Done():
 		err = fmt.Errorf("replicas were killed before they had finished: %w", context.Cause(ctx))
 		s.killAll()
-		<-left
+		select {
+		case <-left:
+		case <-time.After(patience): // SIGKILL has not helped: a process hangs in the kernel
+			for _, r := range s.List() {
+				err = errors.Join(err, fmt.Errorf("%s (pid %d) does not end", r.Name, r.PID))
+			}
+		}
 	}
 	s.killAll()
 	s.client.CloseIdleConnections()
