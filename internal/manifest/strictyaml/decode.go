@@ -343,11 +343,23 @@ func writeScalar(b *strings.Builder, n *yaml.Node) error {
 		if err != nil || math.IsNaN(f) || math.IsInf(f, 0) {
 			return fmt.Errorf("%s: not a number that can be counted with", clip(n.Value))
 		}
-		b.WriteString(strconv.FormatFloat(f, 'f', -1, 64))
+		b.WriteString(decimal(f))
 	case "!!binary":
 		return fmt.Errorf("binary values are not read here")
 	default:
 		quote(b, n.Value)
 	}
 	return nil
+}
+
+// decimal writes a number without an exponent where it would be read back as
+// the same number.
+func decimal(f float64) string {
+	switch {
+	case f == 0:
+		return "0" // and not -0
+	case math.Abs(f) < 1e15:
+		return strconv.FormatFloat(f, 'f', -1, 64)
+	}
+	return strconv.FormatFloat(f, 'e', -1, 64)
 }
