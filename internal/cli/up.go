@@ -1,0 +1,108 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/serin-dev/serin/internal/manifest"
+)
+
+// UpOptions is what a daemon is told. Paths are absolute.
+type UpOptions struct {
+	Dir      string
+	StateDir string
+	Socket   string
+	Listen   string // of the gateway
+	Metrics  string // of /metrics
+	Run      map[string][]string
+	Verbose  bool
+}
+
+// up: the daemon of one machine.
+func (a *app) up() *cobra.Command {
+	o := UpOptions{}
+	var run []string
+	c := &cobra.Command{
+		Use:   "up -f DIR",
+		Short: "Run what DIR describes on this machine, with canary releases",
+		Long: `Reads the Kubernetes documents of DIR (Deployment, Service, DestinationRule,
+VirtualService, Rollout), runs their replicas as processes, routes requests to them
+and releases new versions step by step. DIR is watched: a Deployment that is added
+starts a release. How a version starts is said by its container's command, or by
+
+  serin up -f DIR --run 'my-registry/my-app:v1=./bin/my-app -version v1'
+
+Ends with Ctrl-C or SIGTERM and takes its processes along; the rollout goes on
+where it was at the next start.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if o.Run, err = parseRun(run); err != nil {
+				return err
+			}
+			if o.Dir, err = folder(o.Dir); err != nil {
+				return err
+			}
+			if o.StateDir == "" {
+				o.StateDir = a.stateDir(o.Dir)
+			}
+			if o.StateDir, err = filepath.Abs(o.StateDir); err != nil {
+				return err
+			}
+			if o.Socket = a.socket; o.Socket == "" {
+				o.Socket = a.Env("SERIN_SOCKET")
+			}
+			if o.Socket == "" {
+				o.Socket = a.socketPath(o.Dir, o.StateDir)
+			}
+			if o.Socket, err = filepath.Abs(o.Socket); err != nil {
+				return err
+			}
+			return a.Up(cmd.Context(), o)
+		},
+	}
+	c.Flags().StringVarP(&o.Dir, "file", "f", "", "folder of documents")
+	_ = c.MarkFlagRequired("file")
+	c.Flags().StringArrayVar(&run, "run", nil, "IMAGE=COMMAND: how the replicas of an image start; may be repeated")
+	c.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8080", "address that users' requests come to")
+	c.Flags().StringVar(&o.Metrics, "metrics-listen", "127.0.0.1:0", "address of /metrics")
+	c.Flags().StringVar(&o.StateDir, "state-dir", "", "where the state is kept (default: by folder, under $XDG_STATE_HOME/serin)")
+	c.Flags().BoolVarP(&o.Verbose, "verbose", "v", false, "log every pass")
+	return c
+}
+
+// parseRun reads every --run; all that is wrong is said at once.
+func parseRun(run []string) (map[string][]string, error) {
+	out := map[string][]string{}
+	var wrong []string
+	for _, r := range run {
+		image, command, err := manifest.ParseRun(r)
+		switch {
+		case err != nil:
+			wrong = append(wrong, fmt.Sprintf("--run %q: %v", r, err))
+		case out[image] != nil:
+			wrong = append(wrong, fmt.Sprintf("--run %q: %s is given twice", r, image))
+		default:
+			out[image] = command
+		}
+	}
+	if wrong != nil {
+		return nil, fmt.Errorf("%s", strings.Join(wrong, "\n"))
+	}
+	return out, nil
+}
+
+func folder(dir string) (string, error) {
+	info, err := os.Stat(dir)
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("-f %s: %w", dir, err)
+	case !info.IsDir():
+		return "", fmt.Errorf("-f %s: is a file; want the folder that holds the documents", dir)
+	}
+	return filepath.Abs(dir)
+}

@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/serin-dev/serin/internal/httpapi"
+	"github.com/serin-dev/serin/internal/rollout"
+)
+
+// why: one decision, with what it was made of.
+func (a *app) why() *cobra.Command {
+	var out format
+	var n int
+	c := &cobra.Command{
+		Use:               "why [NAME]",
+		Short:             "Why it stands as it does: the decision, its figures, what it cost, what next",
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.names,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return a.with(cmd.Context(), args, func(cl *httpapi.Client, ref httpapi.Ref) error {
+				v, err := cl.Get(cmd.Context(), ref)
+				if err != nil {
+					return err
+				}
+				e, err := decisionFor(v, n)
+				if err != nil {
+					return err
+				}
+				if out.json() {
+					return printJSON(a.Stdout, e)
+				}
+				printWhy(a.Stdout, v, e)
+				return nil
+			})
+		},
+	}
+	c.Flags().IntVar(&n, "decision", 0, "number of the decision (default: the one that explains how it stands)")
+	outputFlag(c, &out)
+	return c
+}
+
+// decisionFor finds a decision by its number; 0 finds the newest that says why
+// things are as they are, past those that only carried it out.
+func decisionFor(v httpapi.RolloutView, n int) (rollout.Event, error) {
+	if len(v.Decisions) == 0 {
+		return rollout.Event{}, fmt.Errorf("nothing has been decided about %s yet", v.Name)
+	}
+	for _, e := range slices.Backward(v.Decisions) {
+		if n == e.N {
+			return e, nil
+		}
+		if n == 0 && !carriesOut(e.What) {
+			return e, nil
+		}
+	}
+	if n != 0 {
+		return rollout.Event{}, fmt.Errorf("decision %d is not kept: there are %d to %d", n, v.Decisions[0].N, v.Decisions[len(v.Decisions)-1].N)
+	}
+	return v.Decisions[len(v.Decisions)-1], nil
+}
+
+func carriesOut(w rollout.What) bool {
+	switch w {
+	case rollout.EvTrafficBack, rollout.EvRetired, rollout.EvMentioned, rollout.EvRefused:
+		return true
+	}
+	return false
+}
+
+func printWhy(w io.Writer, v httpapi.RolloutView, e rollout.Event) {
+	of := ""
+	if e.Rev != "" {
+		of = "  " + e.Rev.Label()
+	}
+	fmt.Fprintln(w, oneLine(fmt.Sprintf("%s%s  %s  by %s  (decision #%d)", words(e.What), of, clock(e.At), e.By, e.N)))
+	line := func(s string) { fmt.Fprintln(w, "  "+oneLine(s)) }
+	if e.From != "" || e.To != "" {
+		line(fmt.Sprintf("from %s to %s", orNone(e.From), orNone(e.To)))
+	}
+	line(e.Why)
+	for _, f := range e.Figures {
+		line(figure(f))
+	}
+	exposed, harmed, took := v.Exposed, v.Harmed, ""
+	for _, o := range v.History { // the rollout that it belongs to may be over
+		if o.Revision == e.Rev && !e.At.Before(o.Started) && !e.At.After(o.Ended) {
+			exposed, harmed = o.Exposed, o.Harmed
+			took = fmt.Sprintf("; %s after %s", resultWord(o.Result), httpapi.Short(o.Ended.Sub(o.Started)))
+		}
+	}
+	if e.Rev != "" {
+		line("cost: " + cost(exposed, harmed) + took)
+	}
+	for _, d := range v.Decisions {
+		if d.What == rollout.EvTrafficBack && d.N > e.N {
+			line("then: " + d.Why)
+			break
+		}
+	}
+	line("now: " + v.Message)
+	for _, s := range next(v) {
+		line("next: " + s)
+	}
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+// words tells a reason's words apart: RolledBack is ROLLED BACK.
+func words(w rollout.What) string {
+	var b strings.Builder
+	for i, r := range string(w) {
+		if i > 0 && r >= 'A' && r <= 'Z' {
+			b.WriteByte(' ')
+		}
+		b.WriteRune(r)
+	}
+	return strings.ToUpper(b.String())
+}
