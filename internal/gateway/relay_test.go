@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"runtime"
@@ -60,31 +61,45 @@ func rawBackend(t testing.TB, serve func(n int, c net.Conn, br *bufio.Reader)) s
 	return l.Addr().String()
 }
 
-// exchange writes raw bytes to addr and reads all that comes back.
+// exchange writes raw bytes to addr, reads the first answer, then says that no
+// more will come, and gives all that came back.
 func exchange(t testing.TB, addr, raw string) string {
 	t.Helper()
-	c, err := net.Dial("tcp", addr)
+	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
-	if _, err := io.WriteString(c, raw); err != nil {
+	defer nc.Close()
+	if _, err := io.WriteString(nc, raw); err != nil {
 		t.Fatal(err)
 	}
-	c.(*net.TCPConn).CloseWrite()
-	b, _ := io.ReadAll(c) // the other side may reset: what was read counts
-	return string(b)
+	var all bytes.Buffer
+	br := bufio.NewReader(io.TeeReader(nc, &all))
+	if resp, err := http.ReadResponse(br, nil); err == nil {
+		io.Copy(io.Discard, resp.Body)
+	}
+	nc.(*net.TCPConn).CloseWrite()
+	io.Copy(io.Discard, br) // the other side may reset: what was read counts
+	return all.String()
 }
 
-// pattern is an endless reproducible stream of bytes.
-type pattern struct{ n int64 }
+// pattern is an endless reproducible stream of bytes, whose period is a prime
+// so that no two buffers are alike.
+type pattern struct{ at int }
+
+var patternBytes = func() []byte {
+	b := make([]byte, 65537)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range b {
+		b[i] = byte(rng.Uint32())
+	}
+	return b
+}()
 
 func (p *pattern) Read(b []byte) (int, error) {
-	for i := range b {
-		b[i] = byte(p.n + p.n>>8)
-		p.n++
-	}
-	return len(b), nil
+	n := copy(b, patternBytes[p.at:])
+	p.at = (p.at + n) % len(patternBytes)
+	return n, nil
 }
 
 // TestBodiesStreamInConstantMemory sends 256 MiB each way, and allows a
