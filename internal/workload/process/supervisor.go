@@ -86,6 +86,9 @@ func New(o Options) *Supervisor {
 			o.Executable = os.Args[0]
 		}
 	}
+	if exe, err := filepath.Abs(o.Executable); err == nil {
+		o.Executable = exe // shims start in another directory
+	}
 	for _, kv := range s.environ { // what a Go binary itself looks at
 		if name, _, _ := strings.Cut(kv, "="); slices.Contains([]string{"GODEBUG", "GOCOVERDIR", "GORACE"}, name) {
 			s.shimEnviron = append(s.shimEnviron, kv)
@@ -103,8 +106,9 @@ func New(o Options) *Supervisor {
 
 // Set states what must run under key and returns at once; saying it again
 // changes nothing. A different number starts or stops replicas (those that are
-// not ready first, then the newest); a different Spec starts new ones and stops
-// old ones as the new ones become ready. Errors: a Spec that cannot work, with
+// not ready first, then the newest); a different Spec starts new ones at once and
+// stops old ones as the new ones become ready (those that do not run or have not
+// been ready: at once). Errors: a Spec that cannot work, with
 // all its problems; a closed Supervisor. Nothing is changed then. A command that
 // cannot be started is no error here: Replica.Why says so.
 func (s *Supervisor) Set(key string, spec Spec, replicas int) error {
@@ -220,11 +224,13 @@ func (s *Supervisor) Close(ctx context.Context) error {
 // reconcile starts what is missing in t and stops what is too much. It is called
 // with the mutex held, after anything that it looks at has changed.
 func (s *Supervisor) reconcile(t *set) {
-	var current, old []*replica
+	var current, old, idle []*replica
 	ready := 0
 	for _, r := range t.replicas {
 		switch {
 		case r.stopping:
+		case r.print != t.print && (r.state == BackOff || r.state == Starting):
+			idle = append(idle, r) // carries nothing: not worth waiting for
 		case r.print != t.print:
 			old = append(old, r)
 		default:
@@ -238,6 +244,7 @@ func (s *Supervisor) reconcile(t *set) {
 		s.add(t)
 	}
 	surplus(current, t.want)
+	surplus(idle, 0)
 	// Old ones carry what the new ones cannot yet.
 	surplus(old, max(t.want-ready, 0))
 	if t.removed && len(t.replicas) == 0 {

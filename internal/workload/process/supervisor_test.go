@@ -289,7 +289,14 @@ func TestSpecThatNeverGetsReadyKeepsTheOldReplicas(t *testing.T) {
 			t.Errorf("an old replica was touched: %+v", r)
 		}
 	}
-	// Back to what worked: the crashing ones go, the old ones were right all along.
+	// The crashing ones are replaced by others at once: nobody is waited for.
+	if err := sup.Set(key, spec(mark, "-slow=1h"), 2); err != nil {
+		t.Fatal(err)
+	}
+	until(t, sup, key, "the crashing ones gone, before their successors are ready", func(rs []Replica) bool {
+		return len(rs) == 4 && !slices.ContainsFunc(rs, func(r Replica) bool { return r.Restarts > 0 })
+	})
+	// Back to what worked: the new ones go, the old ones were right all along.
 	if err := sup.Set(key, good, 2); err != nil {
 		t.Fatal(err)
 	}
