@@ -90,7 +90,7 @@ type process struct {
 func startProcess(t *testing.T, version string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0]), read: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), backendEnv+"="+version)
+	p.cmd.Env = append(os.Environ(), backendEnv+"="+version, "GORACE=atexit_sleep_ms=0") // the race detector would wait a second at exit
 	p.cmd.Stderr = os.Stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -315,7 +315,7 @@ func TestNothingFailsBecauseOfASwitch(t *testing.T) {
 			switches++
 			f.swap(t, table(number, []gateway.Destination{{Version: oldName, Weight: 10000 - w}, {Version: name, Weight: w}},
 				of(oldName, old), of(name, ps)))
-			tr.wait(40)
+			tr.wait(100)
 		}
 		number++
 		switches++
