@@ -1,0 +1,369 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"sync"
+	"time"
+
+	"github.com/serin-dev/serin/api/v1alpha1"
+	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/httpapi"
+	"github.com/serin-dev/serin/internal/metric/gatewaystats"
+	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/router/embedded"
+	"github.com/serin-dev/serin/internal/workload/versions"
+)
+
+// app is one application: its versions, its route, its rollout, and the loop
+// that passes over it. The loop alone calls the engine.
+type app struct {
+	name string
+	d    *Daemon
+	log  *slog.Logger
+
+	versions *versions.App
+	router   *embedded.Router
+	samples  *gatewaystats.Source
+	engine   *engine.Engine
+	store    engine.Store
+	inbox    *inbox
+	checks   *checks
+	recorder *recorder
+
+	poke chan struct{} // something has changed: pass now
+
+	mu     sync.Mutex
+	plan   plan // what the documents say, as last understood
+	respec bool // the engine has not taken plan yet
+	seen   *seen
+	rounds chan struct{} // closed and replaced after each pass
+
+	replies  map[string]httpapi.Answer   // what became of commands, by id
+	replicas map[string]rollout.Revision // every replica that was seen
+}
+
+// seen is the last pass, as it is shown.
+type seen struct {
+	result engine.Result
+	spec   rollout.Spec
+	err    error
+	passes uint64
+}
+
+func (d *Daemon) newApp(p plan) (*app, error) {
+	a := &app{
+		name: p.name, d: d, log: d.log.With("app", p.name),
+		inbox: &inbox{}, poke: make(chan struct{}, 1), rounds: make(chan struct{}), plan: p,
+		replies: map[string]httpapi.Answer{}, replicas: map[string]rollout.Revision{},
+	}
+	store, err := d.openStore(p.name)
+	if err != nil {
+		return nil, err
+	}
+	a.store = store
+	a.router = d.board.Router(p.name)
+	a.versions = versions.Open(p.name, d.memory.book(p.name), versions.Options{
+		Runner: procs{d.sup},
+		Save:   func(b versions.Book) error { return d.memory.saveBook(p.name, b) },
+	})
+	a.samples = gatewaystats.New(gatewaystats.Options{
+		Stats: d.gw.Stats, Service: a.router.Service, Versions: a.router.Versions, Replicas: a.usage,
+	})
+	a.checks = &checks{
+		app: p.name, dir: d.o.Dir, about: a.addresses, tests: a.test, ended: a.wake, run: d.work.Go,
+		hook: d.hook, ctx: d.running, begun: map[string]bool{}, answers: map[string]rollout.TestAnswer{},
+	}
+	if a.recorder, err = d.openRecord(p.name); err != nil {
+		return nil, err
+	}
+	a.engine, err = engine.New(p.spec, p.judge, engine.Ports{
+		Store: a.store, Workloads: a.versions, Router: a.router, Samples: a.samples,
+		Inbox: a.inbox, Preflight: a, Tests: a.checks, Declared: a, Notifier: a,
+	}, d.o.engine())
+	if err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// resume puts the split of the saved state in force, before anything can ask
+// for it.
+func (a *app) resume(ctx context.Context) error {
+	saved, err := a.store.Load(ctx)
+	if err != nil {
+		return fmt.Errorf("loading the state of %s: %w", a.name, err)
+	}
+	a.mu.Lock()
+	p := a.plan
+	a.mu.Unlock()
+	if saved.State.Stable.Revision == "" {
+		return nil
+	}
+	return a.router.Prime(lastSplit(p.spec, saved.State))
+}
+
+// lastSplit is the split that a saved state stands for. Decide restates it when
+// it is shown nothing; should it want something else, the state's own weight
+// holds until the first pass has seen more.
+func lastSplit(spec rollout.Spec, st rollout.State) rollout.Traffic {
+	d := rollout.Decide(spec, st, rollout.Observation{}, st.LastPass)
+	if d.Traffic != nil && d.Traffic.N == st.TrafficN && d.Traffic.Weight == st.Granted {
+		return *d.Traffic
+	}
+	return rollout.Traffic{N: st.TrafficN, Stable: st.Stable.Revision, Canary: st.Canary.Revision, Weight: st.Granted}
+}
+
+// follow takes what the documents say now: versions, route, policy. Everything
+// is tried; the error says what could not be done.
+func (a *app) follow(p plan) error {
+	a.mu.Lock()
+	a.plan, a.respec = p, true
+	a.mu.Unlock()
+	var errs []error
+	if err := a.versions.Declare(p.wanted); err != nil {
+		errs = append(errs, err)
+	}
+	errs = append(errs, a.routes())
+	a.wake()
+	return errors.Join(errs...)
+}
+
+// routes makes the router's route and declared weights follow the documents and
+// the versions that are there.
+func (a *app) routes() error {
+	a.mu.Lock()
+	p := a.plan
+	a.mu.Unlock()
+	names := map[rollout.Revision]string{}
+	counts := map[rollout.Revision]int{}
+	current := map[string]rollout.Revision{} // by label: what the documents mean by it
+	for _, e := range a.versions.Book().Entries {
+		if e.Deleted {
+			continue
+		}
+		names[e.Revision], counts[e.Revision] = e.Name, max(1, e.Replicas())
+		if _, taken := current[e.Revision.Label()]; !taken || !e.Gone {
+			current[e.Revision.Label()] = e.Revision
+		}
+	}
+	return errors.Join(
+		a.router.SetRoute(routeOf(p.doc, current, p.fallback, p.service), names),
+		a.router.Declare(declaredSplit(p.declared, current, counts)),
+	)
+}
+
+// declaredSplit gives the documents' weights by revision. A label without a
+// version keeps its weight under a revision of its own, so that it is seen.
+// Without weights every version has its share of the replicas, as a Service
+// without subsets would send to them.
+func declaredSplit(weights map[string]rollout.Weight, current map[string]rollout.Revision, counts map[rollout.Revision]int) map[rollout.Revision]rollout.Weight {
+	out := map[rollout.Revision]rollout.Weight{}
+	if weights != nil {
+		for label, w := range weights {
+			r, there := current[label]
+			if !there {
+				r = rollout.NewRevision(label, "")
+			}
+			out[r] = w
+		}
+		return out
+	}
+	total := 0
+	for _, n := range counts {
+		total += n
+	}
+	left := rollout.Whole
+	var last rollout.Revision
+	for r, n := range counts {
+		out[r] = rollout.Whole * rollout.Weight(n) / rollout.Weight(total)
+		left -= out[r]
+		if r > last {
+			last = r
+		}
+	}
+	if last != "" {
+		out[last] += left
+	}
+	return out
+}
+
+func (a *app) wake() {
+	select {
+	case a.poke <- struct{}{}:
+	default:
+	}
+}
+
+// loop passes whenever something has changed or the last pass asked for it.
+func (a *app) loop(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-a.poke:
+		case <-timer.C:
+		}
+		wake := a.pass(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		timer.Stop()
+		if !wake.IsZero() {
+			timer.Reset(max(0, time.Until(wake)))
+		}
+	}
+}
+
+// pass does one pass and what hangs on it.
+func (a *app) pass(ctx context.Context) time.Time {
+	a.mu.Lock()
+	p, respec := a.plan, a.respec
+	a.respec = false
+	a.mu.Unlock()
+	if respec {
+		if err := a.engine.Respec(p.spec, p.judge); err != nil {
+			a.log.Warn("taking the edited document", "err", err)
+		}
+	}
+	res, err := a.engine.Pass(ctx)
+	if ctx.Err() != nil {
+		return time.Time{} // what was cut short says nothing about anybody
+	}
+	a.mu.Lock()
+	was := a.seen
+	a.seen = &seen{result: res, spec: p.spec, err: err, passes: 1}
+	if was != nil {
+		a.seen.passes += was.passes
+		if !res.Decided {
+			a.seen.result, a.seen.spec = was.result, was.spec
+		}
+	}
+	if res.Decided {
+		a.keepAnswers(res)
+	}
+	close(a.rounds)
+	a.rounds = make(chan struct{})
+	a.mu.Unlock()
+	a.d.meter.passed(a.name, err)
+	if text(err) != "" && (was == nil || text(was.err) != text(err)) {
+		a.log.Warn("a pass had trouble", "err", err)
+	}
+	if res.Decided {
+		a.letGo(res)
+		a.recorder.add(a, res)
+		if len(res.Wrote.Scale) > 0 {
+			if err := a.routes(); err != nil {
+				a.log.Warn("routing", "err", err)
+			}
+			a.d.refresh()
+		}
+	}
+	a.d.changed(a)
+	return res.Wake
+}
+
+// letGo stops versions that nobody asks for any more, whose traffic was seen
+// gone, and to whom the rollout owes nothing.
+func (a *app) letGo(res engine.Result) {
+	st, route := res.State, res.Seen.Route
+	if st.Stable.Revision == "" || route.Known != rollout.Present || st.Phase == "" {
+		return
+	}
+	owed := map[rollout.Revision]bool{st.Stable.Revision: true, st.Canary.Revision: true}
+	for _, l := range append(append([]rollout.Leaving(nil), st.Leaving...), st.Retiring...) {
+		if !l.Gone {
+			owed[l.Revision] = true
+		}
+	}
+	released := false
+	for _, e := range a.versions.Book().Entries {
+		if !e.Gone || owed[e.Revision] || route.Weights[e.Revision] > 0 || route.InFlight[e.Revision] > 0 {
+			continue
+		}
+		a.log.Info("nobody asks for this version any more and it has no traffic: it is stopped", "revision", e.Revision)
+		if err := a.versions.Release(e.Revision); err != nil {
+			a.log.Warn("letting go", "revision", e.Revision, "err", err)
+		}
+		released = true
+	}
+	if released {
+		a.wake()
+	}
+}
+
+// usage is what the replicas' processes used, for the judge.
+func (a *app) usage() map[rollout.Revision][]gatewaystats.Replica {
+	byKey := map[string]rollout.Revision{}
+	for _, e := range a.versions.Book().Entries {
+		byKey[a.versions.Key(e.Revision)] = e.Revision
+	}
+	out := map[rollout.Revision][]gatewaystats.Replica{}
+	for _, r := range a.d.sup.List() {
+		rev, ours := byKey[r.Key]
+		if !ours {
+			continue
+		}
+		out[rev] = append(out[rev], gatewaystats.Replica{
+			Name: r.Name, Started: r.Created, CPUSeconds: r.CPUSeconds, MemoryBytes: r.MemoryBytes, Restarts: r.Restarts,
+		})
+	}
+	return out
+}
+
+func (a *app) addresses(rev rollout.Revision) []string {
+	var out []string
+	for _, r := range a.versions.Replicas()[rev] {
+		if r.Ready {
+			out = append(out, r.Addr)
+		}
+	}
+	return out
+}
+
+func (a *app) test(name string) *v1alpha1.Test {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if t, ok := a.plan.tests[name]; ok {
+		return &t
+	}
+	return nil
+}
+
+// Check is the engine's Preflight: what the documents would make go wrong.
+func (a *app) Check(_ context.Context, stable, canary rollout.Revision) ([]rollout.Finding, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.plan.standing(stable != ""), nil
+}
+
+// Declared gives the weights of the user's files as last understood.
+func (a *app) Declared(context.Context) (*rollout.Declared, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.plan.declared == nil {
+		return nil, nil
+	}
+	return &rollout.Declared{Where: a.plan.where, Weights: maps.Clone(a.plan.declared)}, nil
+}
+
+// Tell writes decisions to the log.
+func (a *app) Tell(_ context.Context, events []rollout.Event) error {
+	a.d.meter.decided(a.name, events)
+	for _, e := range events {
+		a.log.Info(e.Why, "decision", e.N, "what", string(e.What), "by", e.By, "from", e.From, "to", e.To)
+	}
+	return nil
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

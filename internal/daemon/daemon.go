@@ -1,0 +1,611 @@
+package daemon
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/gateway"
+	"github.com/serin-dev/serin/internal/httpapi"
+	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/router/embedded"
+	"github.com/serin-dev/serin/internal/workload/process"
+)
+
+// Options of a Daemon. Dir and StateDir are needed.
+type Options struct {
+	Dir      string // folder of documents
+	StateDir string // what outlives the process; made if it is not there
+	// Run says how the containers of an image are started, as
+	// manifest.ParseRun reads it; it wins over the container's own command.
+	Run map[string][]string
+	// WorkDir is where relative commands are meant from; the working directory
+	// if empty.
+	WorkDir string
+
+	Listen        string // users' requests; 127.0.0.1:8080 if empty
+	MetricsListen string // /metrics; none if empty
+	Socket        string // the API; serin.sock in StateDir if empty
+
+	Logger  *slog.Logger // nil: nothing is logged
+	Version string       // of the program, for Info
+	Seed    uint64       // orders the gateway's blocks; 0 is a seed too
+
+	SaveEvery   time.Duration // engine.Options.SaveEvery
+	RecordBytes int64         // bound of one rollout's record; 64 MiB if 0
+	// Process are the supervisor's settings; Logger, Dir and Drain are the daemon's.
+	Process process.Options
+	// Gateway are the data plane's settings; Logger and Seed are the daemon's.
+	Gateway gateway.Options
+	// ShutdownTimeout bounds how long requests in flight are waited for at the
+	// end; 30 s if 0.
+	ShutdownTimeout time.Duration
+}
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Dir == "" || o.StateDir == "" {
+		return o, errors.New("a daemon needs a folder of documents and a state folder")
+	}
+	var err error
+	for _, p := range []*string{&o.Dir, &o.StateDir, &o.WorkDir} {
+		if *p, err = filepath.Abs(*p); err != nil {
+			return o, err
+		}
+	}
+	o.Listen = cmp.Or(o.Listen, "127.0.0.1:8080")
+	o.Socket = cmp.Or(o.Socket, filepath.Join(o.StateDir, "serin.sock"))
+	o.Version = cmp.Or(o.Version, "devel")
+	o.ShutdownTimeout = cmp.Or(o.ShutdownTimeout, 30*time.Second)
+	o.RecordBytes = cmp.Or(o.RecordBytes, 64<<20)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o, nil
+}
+
+func (o Options) engine() engine.Options { return engine.Options{SaveEvery: o.SaveEvery} }
+
+// Daemon runs the applications of one folder. It is an httpapi.Host.
+type Daemon struct {
+	o     Options
+	log   *slog.Logger
+	begun time.Time
+	lock  *os.File
+
+	users   net.Listener // bound since New, answered once a stable version can
+	metrics net.Listener
+	api     *httpapi.Listener
+
+	memory *memory
+	first  documents // what New understood
+	meter  *meter
+
+	sup   *process.Supervisor
+	gw    *gateway.Gateway
+	board *embedded.Board
+	hook  *http.Client
+
+	*httpapi.Views
+
+	running  context.Context // ends with the passes
+	stop     context.CancelFunc
+	now      context.Context // ends when nobody is waited for any more
+	stopNow  context.CancelFunc
+	work     sync.WaitGroup // everything that stop ends
+	opened   chan struct{}  // closed when the gateway accepts
+	refreshM sync.Mutex
+
+	loading sync.Mutex // one change of the documents at a time
+
+	mu      sync.Mutex
+	apps    map[string]*app
+	folder  map[string]string // files of the last good set
+	problem error             // why the folder as it is now is not in force
+	absent  map[string]bool   // apps whose documents have gone
+}
+
+// New checks everything that can be checked and takes the addresses. Nothing
+// runs yet; either Run or Close must follow. The documents that cannot be
+// understood are an error that wraps ErrDocuments, unless the state folder
+// remembers ones that could be.
+func New(o Options) (_ *Daemon, err error) {
+	o, err = o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	d := &Daemon{
+		o: o, log: o.Logger, begun: time.Now(), apps: map[string]*app{}, absent: map[string]bool{}, opened: make(chan struct{}),
+		hook: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+	}
+	d.Views = httpapi.NewViews(d.begun)
+	d.running, d.stop = context.WithCancel(context.Background())
+	d.now, d.stopNow = context.WithCancel(context.Background())
+	defer func() {
+		if err != nil {
+			_ = d.Close()
+		}
+	}()
+	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
+		return nil, fmt.Errorf("making the state folder: %w", err)
+	}
+	if d.lock, err = lockFolder(o.StateDir); err != nil {
+		return nil, err
+	}
+	if d.memory, err = openMemory(filepath.Join(o.StateDir, "daemon.json")); err != nil {
+		return nil, err
+	}
+	if err := d.firstDocuments(); err != nil {
+		return nil, err
+	}
+	if d.users, err = net.Listen("tcp", o.Listen); err != nil {
+		return nil, listenError("users' requests", o.Listen, "--listen", err)
+	}
+	if o.MetricsListen != "" {
+		if d.metrics, err = net.Listen("tcp", o.MetricsListen); err != nil {
+			return nil, listenError("/metrics", o.MetricsListen, "--metrics", err)
+		}
+	}
+	if d.api, err = httpapi.Listen(o.Socket); err != nil {
+		return nil, err
+	}
+	return d, nil
+}
+
+// listenError says what to do about an address that cannot be listened on.
+func listenError(what, address, flag string, err error) error {
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return fmt.Errorf("%s is taken by another program: choose another address for %s with %s, for example %s 127.0.0.1:0 for any free port", address, what, flag, flag)
+	case errors.Is(err, syscall.EACCES):
+		return fmt.Errorf("listening on %s is not permitted to this user: choose another address for %s with %s, for example %s 127.0.0.1:8080", address, what, flag, flag)
+	}
+	return fmt.Errorf("listening for %s on %s (choose another with %s): %w", what, address, flag, err)
+}
+
+// lockFolder makes sure that one daemon alone uses a state folder. The lock
+// goes with the process, however it ends.
+func lockFolder(dir string) (*os.File, error) {
+	f, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("locking the state folder: %w", err)
+	}
+	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		f.Close()
+		if errors.Is(err, syscall.EWOULDBLOCK) {
+			return nil, fmt.Errorf("another serin runs on the state folder %s: end it first, or choose another one with --state-dir", dir)
+		}
+		return nil, fmt.Errorf("locking the state folder: %w", err)
+	}
+	return f, nil
+}
+
+// firstDocuments reads the folder. Documents that are not understood are an
+// error at the very first start; later, what was in force is put in force again.
+func (d *Daemon) firstDocuments() error {
+	deployed, err := d.readDeployed()
+	if err != nil {
+		return err
+	}
+	folder, err := readFolder(d.o.Dir)
+	if err == nil {
+		var said []string
+		if d.first, said, err = loadDocuments(folder, deployed, d.o.Run, d.o.WorkDir); err == nil {
+			d.say(said)
+			d.folder = folder
+			return nil
+		}
+	}
+	good := d.memory.good()
+	if len(good) == 0 {
+		return err
+	}
+	first, said, again := loadDocuments(good, deployed, d.o.Run, d.o.WorkDir)
+	if again != nil {
+		return err
+	}
+	d.say(said)
+	d.first, d.folder, d.problem = first, good, err
+	return nil
+}
+
+func (d *Daemon) say(said []string) {
+	for _, s := range said {
+		d.log.Warn(s)
+	}
+}
+
+// Addr is where users' requests come to; known since New.
+func (d *Daemon) Addr() string { return d.users.Addr().String() }
+
+// MetricsAddr is where /metrics is; known since New. Empty: nowhere.
+func (d *Daemon) MetricsAddr() string {
+	if d.metrics == nil {
+		return ""
+	}
+	return d.metrics.Addr().String()
+}
+
+// Socket is where the API is; known since New.
+func (d *Daemon) Socket() string { return d.o.Socket }
+
+// Opened is closed when users' requests are accepted.
+func (d *Daemon) Opened() <-chan struct{} { return d.opened }
+
+// StopNow makes Run, once it is ending, wait for nobody: requests in flight are
+// cut, processes killed.
+func (d *Daemon) StopNow() { d.stopNow() }
+
+// Close frees what New took. Run does so itself.
+func (d *Daemon) Close() error {
+	d.stop()
+	d.stopNow()
+	var errs []error
+	if d.api != nil {
+		errs = append(errs, ignoreClosed(d.api.Close()))
+	}
+	for _, l := range []net.Listener{d.users, d.metrics} {
+		if l != nil {
+			errs = append(errs, ignoreClosed(l.Close()))
+		}
+	}
+	if d.lock != nil {
+		errs = append(errs, d.lock.Close())
+		d.lock = nil
+	}
+	d.hook.CloseIdleConnections()
+	return errors.Join(errs...)
+}
+
+func ignoreClosed(err error) error {
+	if errors.Is(err, net.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// Run runs everything until ctx ends, then ends it in order: passes, requests
+// in flight, processes. It returns nil after an orderly end.
+func (d *Daemon) Run(ctx context.Context) (err error) {
+	defer func() { err = errors.Join(err, d.Close()) }()
+	d.build()
+	err = d.start()
+	if err == nil {
+		select {
+		case <-ctx.Done():
+			d.log.Info("ending: no new requests, those in flight are waited for")
+		case <-d.running.Done():
+		}
+	}
+	return errors.Join(err, d.end())
+}
+
+func (d *Daemon) build() {
+	g := d.o.Gateway
+	g.Logger, g.Seed = d.log, d.o.Seed
+	d.gw = gateway.New(g)
+	d.board = embedded.NewBoard(d.gw)
+	p := d.o.Process
+	p.Logger, p.Dir, p.Drain = d.log, d.o.WorkDir, d.drain
+	d.sup = process.New(p)
+	d.meter = newMeter(d)
+}
+
+// start brings everything up in the order that the package's comment gives.
+func (d *Daemon) start() error {
+	d.loading.Lock()
+	defer d.loading.Unlock()
+	for _, p := range d.first.plans {
+		a, err := d.newApp(p)
+		if err != nil {
+			return fmt.Errorf("opening %s: %w", p.name, err)
+		}
+		if err := a.resume(d.running); err != nil {
+			return err
+		}
+		d.apps[p.name] = a
+	}
+	if err := d.memory.saveGood(d.folder); err != nil {
+		d.log.Warn("the documents in force could not be remembered", "err", err)
+	}
+	d.introduce(d.first)
+	if d.problem != nil {
+		d.log.Error("the documents in the folder are not in force; the last good ones are", "err", d.problem)
+	}
+	d.followAll(d.first.plans)
+	d.refresh()
+
+	d.work.Go(d.followProcesses)
+	folder := maps.Clone(d.folder)
+	if d.problem != nil {
+		folder = nil // looked at again as soon as it is watched
+	}
+	d.work.Go(func() { watchFolder(d.running, d.o.Dir, folder, d.log, d.folderChanged) })
+	for _, a := range d.apps {
+		d.work.Go(func() { a.loop(d.running) })
+	}
+	d.work.Go(func() {
+		if err := httpapi.NewServer(d).WithLogger(d.log).Serve(d.running, d.api); err != nil && d.running.Err() == nil {
+			d.log.Error("the API ended", "err", err)
+		}
+	})
+	d.work.Go(func() { d.meter.serve(d.running, d.metrics) })
+	d.work.Go(d.accept)
+	return nil
+}
+
+// accept lets users in once somebody can answer.
+func (d *Daemon) accept() {
+	select {
+	case <-d.running.Done():
+		return
+	case <-d.opened:
+	}
+	d.log.Info("listening", "addr", d.Addr())
+	if err := d.gw.Serve(d.users); !errors.Is(err, http.ErrServerClosed) && d.running.Err() == nil {
+		d.log.Error("the gateway's listener ended", "err", err)
+		d.stop()
+	}
+}
+
+// end stops passes before anything that they look at, so that nothing which
+// happens on the way out is taken for the versions' doing.
+func (d *Daemon) end() error {
+	d.stop()
+	var errs []error
+	errs = append(errs, ignoreClosed(d.users.Close()))
+	patience, cancel := context.WithTimeout(d.now, d.o.ShutdownTimeout)
+	defer cancel()
+	if err := d.gw.Shutdown(patience); err != nil {
+		errs = append(errs, fmt.Errorf("requests were cut: %w", err))
+	}
+	d.work.Wait()
+	if err := d.sup.Close(d.now); err != nil {
+		errs = append(errs, err)
+	}
+	for _, a := range d.apps {
+		errs = append(errs, a.recorder.close())
+	}
+	return errors.Join(errs...)
+}
+
+// app finds an application by its name.
+func (d *Daemon) app(name string) *app {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.apps[name]
+}
+
+func (d *Daemon) allApps() []*app {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []*app
+	for _, name := range slices.Sorted(maps.Keys(d.apps)) {
+		out = append(out, d.apps[name])
+	}
+	return out
+}
+
+// introduce says once what is special about the documents.
+func (d *Daemon) introduce(docs documents) {
+	for _, a := range docs.set.Apps {
+		if a.Derived != "" {
+			d.log.Info(a.Derived, "app", a.Name)
+		}
+	}
+	for _, n := range docs.set.Notes {
+		d.log.Info(n.String())
+	}
+}
+
+// folderChanged reads the folder again.
+func (d *Daemon) folderChanged() {
+	d.loading.Lock()
+	defer d.loading.Unlock()
+	folder, err := readFolder(d.o.Dir)
+	if err == nil {
+		var deployed map[string]string
+		if deployed, err = d.readDeployed(); err == nil {
+			err = d.reload(d.running, folder, deployed)
+		}
+	}
+	d.mu.Lock()
+	was := d.problem
+	d.problem = err
+	d.mu.Unlock()
+	switch {
+	case err != nil:
+		d.log.Error("the documents in the folder are not in force; the last good ones stay", "err", err)
+	case was != nil:
+		d.log.Info("the documents in the folder are understood again and in force")
+	}
+	for _, a := range d.allApps() {
+		a.wake()
+	}
+}
+
+// reload puts documents in force, whole or not at all.
+func (d *Daemon) reload(ctx context.Context, folder, deployed map[string]string) error {
+	docs, said, err := loadDocuments(folder, deployed, d.o.Run, d.o.WorkDir)
+	if err != nil {
+		return err
+	}
+	d.say(said)
+	there := map[string]bool{}
+	var fresh []*app
+	for _, p := range docs.plans {
+		there[p.name] = true
+		if d.app(p.name) != nil {
+			continue
+		}
+		a, err := d.newApp(p)
+		if err == nil {
+			err = a.resume(ctx)
+		}
+		if err != nil {
+			return fmt.Errorf("opening %s: %w", p.name, err)
+		}
+		fresh = append(fresh, a)
+	}
+	if err := d.memory.saveGood(folder); err != nil {
+		d.log.Warn("the documents in force could not be remembered", "err", err)
+	}
+	d.mu.Lock()
+	d.folder = folder
+	for _, a := range fresh {
+		d.apps[a.name] = a
+	}
+	for name := range d.apps {
+		d.absent[name] = !there[name]
+	}
+	d.mu.Unlock()
+	d.followAll(docs.plans)
+	for _, a := range fresh {
+		d.log.Info("a new application", "app", a.name)
+		d.work.Go(func() { a.loop(d.running) })
+	}
+	d.refresh()
+	return nil
+}
+
+func (d *Daemon) folderInForce() map[string]string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return maps.Clone(d.folder)
+}
+
+// followAll hands every application what its documents say.
+func (d *Daemon) followAll(plans []plan) {
+	names := services(plans)
+	alone := len(d.allApps()) == 1
+	for _, p := range plans {
+		a := d.app(p.name)
+		p.service, p.fallback = names[p.name], alone
+		if err := a.follow(p); err != nil {
+			a.log.Warn("following the documents", "err", err)
+		}
+	}
+}
+
+// followProcesses keeps the gateway's endpoints as the processes are.
+func (d *Daemon) followProcesses() {
+	for {
+		select {
+		case <-d.running.Done():
+			return
+		case <-d.sup.Changed():
+		}
+		d.refresh()
+		for _, a := range d.allApps() {
+			a.wake()
+		}
+	}
+}
+
+// refresh makes the gateway route to what is ready, and to nothing else.
+func (d *Daemon) refresh() {
+	d.refreshM.Lock()
+	defer d.refreshM.Unlock()
+	all := map[string]map[rollout.Revision][]gateway.Endpoint{}
+	for _, a := range d.allApps() {
+		all[a.name] = map[rollout.Revision][]gateway.Endpoint{}
+		for rev, replicas := range a.versions.Replicas() {
+			for _, r := range replicas {
+				a.owns(r.Name, rev)
+				if r.Ready {
+					all[a.name][rev] = append(all[a.name][rev], gateway.Endpoint{Replica: r.Name, Address: r.Addr})
+				}
+			}
+		}
+	}
+	if err := d.board.SetEndpoints(all); err != nil {
+		d.log.Error("routing to what is ready", "err", err)
+	}
+}
+
+// drain is asked before a replica that served is stopped.
+func (d *Daemon) drain(ctx context.Context, address string) {
+	for {
+		d.refresh()
+		err := d.gw.Drain(ctx, address)
+		var still *gateway.DrainError
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return
+		case errors.As(err, &still):
+			d.log.Warn("a replica is stopped with requests in flight", "addr", address, "err", err)
+			return
+		}
+		// Still in force: a table was refused. What refused it is logged; the
+		// replica is waited for as long as the supervisor is willing to.
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// changed publishes what an application looks like now, and opens the gateway
+// once somebody can answer.
+func (d *Daemon) changed(a *app) {
+	d.tryOpen()
+	if v, ok := a.view(); ok {
+		d.Publish(v)
+	}
+}
+
+// tryOpen lets users in when a stable version can answer, and every other
+// application's can too or has shown that it cannot start.
+func (d *Daemon) tryOpen() {
+	select {
+	case <-d.opened:
+		return
+	default:
+	}
+	somebody := false
+	for _, a := range d.allApps() {
+		can, hopeless := a.answers()
+		if !can && !hopeless {
+			return
+		}
+		somebody = somebody || can
+	}
+	if somebody {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		select {
+		case <-d.opened:
+		default:
+			close(d.opened)
+		}
+	}
+}
+
+func (d *Daemon) isOpen() bool {
+	select {
+	case <-d.opened:
+		return true
+	default:
+		return false
+	}
+}
+
+// Info says who answers.
+func (d *Daemon) Info() httpapi.Info {
+	return httpapi.Info{
+		Version: d.o.Version, PID: os.Getpid(), Started: d.begun, Dir: d.o.Dir, StateDir: d.o.StateDir,
+		Gateway: d.Addr(), Metrics: d.MetricsAddr(),
+	}
+}

@@ -1,0 +1,40 @@
+// Package daemon is the host on one machine: what `serin up -f DIR` runs. For
+// the documents in a folder it is the kubelet (processes), the mesh (a gateway)
+// and the metrics (its counters), and it passes over one rollout for each
+// application with the same engine as the cluster's host.
+//
+// # Nouns
+//
+// The folder holds the user's documents; [Daemon] follows it. An app is one
+// application in it: its versions, its route, its rollout, and the one loop
+// that passes over them. The state folder holds everything that outlives the
+// process: a state for each rollout, what the daemon itself remembers, what was
+// deployed by command, and the observation records.
+//
+// # Life
+//
+//	New   checks, locks the state folder, takes the addresses; starts nothing
+//	Run   remembered splits in force -> processes -> passes -> the gateway accepts
+//	      ... folder, processes, gateway, commands and clocks wake the passes ...
+//	end   passes stop -> the gateway ends what is in flight -> processes end
+//
+// # Invariants
+//
+//   - An address that is taken, a document that is not understood at the first
+//     start, or a state that cannot be read is said before any process runs.
+//   - Documents that are not understood change nothing: the last good ones stay
+//     in force, across restarts too, and every view says so.
+//   - The gateway accepts no request before the split that the saved state stands
+//     for is in force and the stable version can answer.
+//   - A version whose file was removed or edited runs on until its traffic was
+//     seen gone.
+//   - A command is answered when what became of it is saved.
+//   - Killed at any moment, the daemon leaves no process, and started again it
+//     goes on where it was: the same split, the same failed versions.
+//
+// # Example
+//
+//	d, err := daemon.New(daemon.Options{Dir: "deploy", StateDir: state})
+//	if err != nil { ... }           // nothing was started
+//	err = d.Run(ctx)                // until ctx ends, then in order
+package daemon

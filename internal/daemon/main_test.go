@@ -1,0 +1,108 @@
+package daemon
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/serin-dev/serin/internal/workload/process"
+)
+
+// The test binary is four programs: the tests, the shim, and, by this variable,
+// the application that the tests release ("backend") and a daemon that the
+// tests may kill ("daemon").
+const playing = "SERIN_DAEMON_TEST_PLAYS"
+
+func TestMain(m *testing.M) {
+	process.RunShimIfAsked()
+	switch os.Getenv(playing) {
+	case "backend":
+		backend(os.Args[1:])
+		return
+	case "daemon":
+		runDaemon(os.Args[1:])
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// backend is an application: it says its version, and fails as often as it is
+// told to.
+func backend(args []string) {
+	f := flag.NewFlagSet("backend", flag.ExitOnError)
+	version := f.String("version", "", "what it answers with")
+	failEvery := f.Int64("fail-every", 0, "every how many-th request fails; 0 = none")
+	exit := f.Int("exit", -1, "exit at once with this code")
+	wait := f.String("wait-for", "", "listen only once this file exists")
+	_ = f.Parse(args)
+	if *exit >= 0 {
+		fmt.Fprintln(os.Stderr, "cannot reach the database")
+		os.Exit(*exit)
+	}
+	for *wait != "" {
+		if _, err := os.Stat(*wait); err == nil {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	var n atomic.Int64
+	srv := &http.Server{Addr: net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT")), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("X-Version", *version)
+		if r.URL.Path != "/healthz" && *failEvery > 0 && n.Add(1)%*failEvery == 0 {
+			http.Error(w, "broken", http.StatusInternalServerError)
+			return
+		}
+		fmt.Fprint(w, *version)
+	})}
+	fmt.Println("backend", *version, "pid", os.Getpid())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		term := make(chan os.Signal, 1)
+		signal.Notify(term, syscall.SIGTERM)
+		<-term
+		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+		defer cancel()
+		_ = srv.Shutdown(ctx)
+	}()
+	if err := srv.ListenAndServe(); err != http.ErrServerClosed {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	<-ended
+}
+
+// runDaemon is `serin up` in a process of its own.
+func runDaemon(args []string) {
+	f := flag.NewFlagSet("daemon", flag.ExitOnError)
+	dir := f.String("dir", "", "")
+	state := f.String("state", "", "")
+	listen := f.String("listen", "127.0.0.1:0", "")
+	_ = f.Parse(args)
+	o := testOptions(*dir, *state)
+	o.Listen = *listen
+	o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	d, err := New(o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	fmt.Println("addr", d.Addr())
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	defer stop()
+	if err := d.Run(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}

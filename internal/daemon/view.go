@@ -1,0 +1,114 @@
+package daemon
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/httpapi"
+	"github.com/serin-dev/serin/internal/rollout"
+)
+
+// view is what the last pass looks like, with what the daemon itself has to say
+// in front of the pass's own findings. False before the first pass.
+func (a *app) view() (httpapi.RolloutView, bool) {
+	a.mu.Lock()
+	s, p := a.seen, a.plan
+	a.mu.Unlock()
+	if s == nil || !s.result.Decided {
+		return httpapi.RolloutView{}, false
+	}
+	v := httpapi.BuildView(httpapi.Pass{
+		Ref: p.ref, Spec: s.spec, State: s.result.State, Seen: s.result.Seen, Decision: s.result.Decision, Time: s.result.At,
+	})
+	v.Findings = append(a.d.findings(a.name), p.standing(s.result.State.Stable.Revision != "")...)
+	if s.err != nil {
+		v.Findings = append(v.Findings, rollout.Finding{Level: rollout.Warn, What: "The last pass had trouble: " + oneLine(s.err.Error()) + "."})
+	}
+	if !a.d.isOpen() {
+		what := fmt.Sprintf("%s is not answered yet: it waits for a ready replica of the stable version.", a.d.Addr())
+		if why := a.whyNotReady(s.result); why != "" {
+			what = fmt.Sprintf("%s is not answered yet: %s.", a.d.Addr(), strings.TrimRight(why, "."))
+		}
+		v.Findings = append(v.Findings, rollout.Finding{Level: rollout.Wait, What: what})
+		v.Message = what + " " + v.Message
+	}
+	return v, true
+}
+
+func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
+
+// findings are what is wrong with the documents as they are in the folder.
+func (d *Daemon) findings(app string) []rollout.Finding {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	var out []rollout.Finding
+	if d.problem != nil {
+		what := strings.TrimPrefix(d.problem.Error(), ErrDocuments.Error()+":\n")
+		lines := strings.Split(what, "\n")
+		if len(lines) > 5 {
+			lines = append(lines[:5], fmt.Sprintf("and %d more", len(lines)-5))
+		}
+		head := "The folder cannot be read"
+		if errors.Is(d.problem, ErrDocuments) {
+			head = "The folder's documents are not understood"
+		}
+		out = append(out, rollout.Finding{
+			Level:  rollout.Warn,
+			What:   fmt.Sprintf("%s, so the last good ones stay in force: %s", head, strings.Join(lines, "; ")),
+			Remedy: "correct the file; it is read again as soon as it is saved",
+		})
+	}
+	if d.absent[app] {
+		out = append(out, rollout.Finding{
+			Level:  rollout.Warn,
+			What:   fmt.Sprintf("The documents of %s are gone from %s: it goes on as it was until serin is started again.", app, d.o.Dir),
+			Remedy: "put them back, or end serin to stop it",
+		})
+	}
+	return out
+}
+
+// whyNotReady is the first reason that a version with traffic gives.
+func (a *app) whyNotReady(res engine.Result) string {
+	for _, w := range res.Seen.Workloads.Items {
+		if res.Seen.Route.Weights[w.Revision] > 0 && w.Ready == 0 {
+			return fmt.Sprintf("no replica of %s is ready (%s)", w.Revision.Label(), firstOf(w.Why, "it is starting"))
+		}
+	}
+	return ""
+}
+
+func firstOf(ss ...string) string {
+	for _, s := range ss {
+		if s != "" {
+			return s
+		}
+	}
+	return ""
+}
+
+// answers says whether users can be let in on this application's account: its
+// stable version is ready. hopeless: it has shown that it cannot start.
+func (a *app) answers() (can, hopeless bool) {
+	a.mu.Lock()
+	s := a.seen
+	a.mu.Unlock()
+	if s == nil || !s.result.Decided {
+		return false, false
+	}
+	stable := s.result.State.Stable.Revision
+	ready, failed := false, false
+	for rev, replicas := range a.versions.Replicas() {
+		if stable != "" && rev != stable && !(s.result.Seen.Route.Weights[rev] == rollout.Whole) {
+			continue
+		}
+		for _, r := range replicas {
+			ready = ready || r.Ready
+			failed = failed || r.Failed
+		}
+	}
+	nobody := len(s.result.Seen.Workloads.Items) == 0
+	return ready, failed || nobody
+}
