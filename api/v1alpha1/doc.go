@@ -45,4 +45,3 @@
 // +groupName=serin.dev
 package v1alpha1
 
-//go:generate go -C ../../tools tool controller-gen object paths=../api/v1alpha1

@@ -16,7 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
-	"github.com/serin-dev/serin/internal/manifest/strictyaml"
+	"github.com/serin-dev/serin/internal/strictyaml"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
@@ -268,7 +268,7 @@ func TestDeepCopySharesNothing(t *testing.T) {
 			t.Errorf("DeepCopy of %T differs:\n%s", in, diff)
 		}
 		if path := shared(reflect.ValueOf(in).Elem(), reflect.ValueOf(out).Elem(), reflect.TypeOf(in).Elem().Name()); path != "" {
-			t.Errorf("%s is shared between a value and its copy: go generate ./api/v1alpha1", path)
+			t.Errorf("%s is shared between a value and its copy: make generate", path)
 		}
 	}
 }

@@ -6,7 +6,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/api/resource"
 
-	"github.com/serin-dev/serin/internal/manifest/strictyaml"
+	"github.com/serin-dev/serin/internal/strictyaml"
 )
 
 // Parsed is one Rollout of a file, and where its parts stand in it.

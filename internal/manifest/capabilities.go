@@ -5,7 +5,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/serin-dev/serin/internal/manifest/strictyaml"
+	"github.com/serin-dev/serin/internal/strictyaml"
 )
 
 // support says what becomes of a field.

@@ -11,7 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
-	"github.com/serin-dev/serin/internal/manifest/strictyaml"
+	"github.com/serin-dev/serin/internal/strictyaml"
 )
 
 // Options say what the files cannot.
