@@ -129,6 +129,12 @@ func (l *loader) bounded(files map[string][]byte) bool {
 }
 
 func (l *loader) file(name string, data []byte) {
+	if len(data) == 0 {
+		// Many programs empty a file before they write it anew: taken at its
+		// word it would withdraw the version that it held a moment ago.
+		l.add(Problem{File: name, Message: "is empty: it is being written, or it can be removed"})
+		return
+	}
 	docs, problems := strictyaml.Parse(data)
 	for _, p := range problems {
 		l.add(Problem{File: name, Line: p.Line, Path: p.Path, Message: p.Message})

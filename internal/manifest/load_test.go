@@ -506,7 +506,10 @@ func FuzzLoad(f *testing.F) {
 		}
 	}
 	f.Fuzz(func(t *testing.T, a, b []byte) {
-		files := map[string][]byte{"a.yaml": a, "b.yaml": b}
+		files := map[string][]byte{"a.yaml": a}
+		if len(b) > 0 {
+			files["b.yaml"] = b
+		}
 		set, problems := Load(files, articleRun)
 		if (set == nil) == (len(problems) == 0) {
 			t.Fatalf("set %v beside %d problems", set != nil, len(problems))
