@@ -557,3 +557,13 @@ func FuzzSplitWords(f *testing.F) {
 		}
 	})
 }
+
+func BenchmarkLoad(b *testing.B) {
+	files := article(b, "00-service-as-published.yaml")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, problems := Load(files, articleRun); len(problems) > 0 {
+			b.Fatal(problems)
+		}
+	}
+}
