@@ -16,8 +16,16 @@ import (
 // before the tick that it is used on, and it never falls during a rollout.
 
 const (
-	maxTrials    = 4   // pods that play the canary at the same time
-	trialSeconds = 600 // then the next pods do
+	// So many pods play the canary at the same time, the first few of them for
+	// ten minutes, as short rollouts last, the others for an hour.
+	maxTrials   = 8
+	shortTrials = 4
+	shortTrial  = 600
+	longTrial   = 3600
+
+	// streakBlock is the length in seconds of what is told apart as good or bad
+	// of one pod, to learn how long its bad times last.
+	streakBlock = 20
 
 	// slackNats is what the largest stake may have beyond the logarithm of
 	// the number of trials before it counts as overstated.
@@ -58,6 +66,17 @@ func (r *recent) check() error {
 	return nil
 }
 
+func (r *recent) add(o *recent) {
+	r.CN += o.CN
+	r.CE += o.CE
+	r.SN += o.SN
+	r.SE += o.SE
+	r.CL += o.CL
+	r.CK += o.CK
+	r.SL += o.SL
+	r.SK += o.SK
+}
+
 func (r *recent) decay(keep float64) {
 	r.CN *= keep
 	r.CE *= keep
@@ -80,15 +99,24 @@ type trial struct {
 	R     recent  `json:"r"`
 }
 
+// stakes are what trials of one length came to.
+type stakes struct {
+	Done float64 `json:"done,omitempty"` // trials that ran to their end
+	// The largest logarithms of a stake while the gate was open.
+	Fast float64 `json:"fast,omitempty"`
+	Slow float64 `json:"slow,omitempty"`
+	Lat  float64 `json:"lat,omitempty"`
+}
+
 // calibration is what stable's own pods have taught.
 type calibration struct {
 	Trials [maxTrials]trial `json:"trials"`
 	Turn   int              `json:"turn,omitempty"`
-	Done   float64          `json:"done,omitempty"` // trials that ran to their end
-	// The largest log stakes while the gate was open.
-	Fast float64 `json:"fast,omitempty"`
-	Slow float64 `json:"slow,omitempty"`
-	Lat  float64 `json:"lat,omitempty"`
+	Short  stakes           `json:"short"`
+	Long   stakes           `json:"long"`
+	// Longest is for how many seconds on end one pod was worse than chance
+	// and the other pods' rate allow.
+	Longest float64 `json:"longest,omitempty"`
 	// PodSeconds that stable's pods were watched against each other.
 	PodSeconds float64 `json:"podSeconds,omitempty"`
 	Last       int64   `json:"last,omitempty"`
@@ -107,12 +135,12 @@ func (c *calibration) check() error {
 			errs = append(errs, errors.New("a trial's time is out of range"))
 		}
 	}
-	for _, x := range [...]float64{c.Done, c.PodSeconds, c.Pods, c.CVErrors, c.CVSlow} {
+	for _, x := range [...]float64{c.Short.Done, c.Long.Done, c.Longest, c.PodSeconds, c.Pods, c.CVErrors, c.CVSlow} {
 		if !sane(x) {
 			errs = append(errs, errors.New("a sum is out of range"))
 		}
 	}
-	for _, x := range [...]float64{c.Fast, c.Slow, c.Lat} {
+	for _, x := range [...]float64{c.Short.Fast, c.Short.Slow, c.Short.Lat, c.Long.Fast, c.Long.Slow, c.Long.Lat} {
 		if !(math.Abs(x) <= maxLog) {
 			errs = append(errs, errors.New("a stake is out of range"))
 		}
@@ -148,7 +176,7 @@ func (j *Judge) calibrate(l *Look, now int64) {
 		keep := math.Exp(-dt / spreadMemory)
 		p.SN, p.SE, p.SL, p.SK = p.SN*keep+p.d.NE, p.SE*keep+p.d.E, p.SL*keep, p.SK*keep
 		if p.d.NL > 0 {
-			bad, n := weighted(&p.d.Hist, &e.Model.gateW)
+			bad, n := weighted(&p.d.Hist, &e.Model.marginW)
 			p.SL += n
 			p.SK += bad
 		}
@@ -159,6 +187,11 @@ func (j *Judge) calibrate(l *Look, now int64) {
 			for i := range all.Hist {
 				all.Hist[i] += p.d.Hist[i]
 			}
+		}
+	}
+	if k >= 2 && !gap {
+		for _, p := range pods {
+			p.streak(&all, dt, c)
 		}
 	}
 	c.Pods = math.Max(float64(k), c.Pods*math.Exp(-dt/60))
@@ -210,6 +243,31 @@ func (j *Judge) spread(pods []*pod) {
 	c.CVSlow = cv(podSlow)
 }
 
+// streak learns how long this pod's bad times last.
+func (p *pod) streak(all *delta, dt float64, c *calibration) {
+	p.BT += dt
+	p.BN += p.d.NE
+	p.BE += p.d.E
+	p.BSN += all.NE - p.d.NE
+	p.BSE += all.E - p.d.E
+	if p.BT < streakBlock-1e-6 {
+		return
+	}
+	// Bad is what the others' rate in the same looks makes unlikely.
+	want := ratio(p.BSE, p.BSN) * p.BN
+	sd := math.Sqrt(want * (1 + ratio(p.BN, p.BSN)))
+	switch {
+	case p.BSN > 0 && p.BE > want+3*sd+1:
+		p.Streak += p.BT
+		c.Longest = math.Max(c.Longest, p.Streak)
+	case p.BSN > 0 && p.BE > want+sd && p.Streak > 0:
+		p.Streak += p.BT // neither good nor bad: it may go on
+	default:
+		p.Streak = 0
+	}
+	p.BT, p.BN, p.BE, p.BSN, p.BSE = 0, 0, 0, 0, 0
+}
+
 func podErrors(p *pod) (n, k float64) { return p.SN, p.SE }
 func podSlow(p *pod) (n, k float64)   { return p.SL, p.SK }
 
@@ -217,8 +275,13 @@ func podSlow(p *pod) (n, k float64)   { return p.SL, p.SK }
 func (j *Judge) try(t *trial, slot int, pods []*pod, all *delta, dt float64) {
 	e := j.s.Evidence
 	c := &e.Cal
+	got, length := &c.Short, float64(shortTrial)
+	if slot >= shortTrials {
+		got, length = &c.Long, longTrial
+		slot -= shortTrials
+	}
 	var p *pod
-	if t.Pod != "" && t.T < trialSeconds {
+	if t.Pod != "" && t.T < length {
 		for _, q := range pods {
 			if q.Name == t.Pod {
 				p = q
@@ -232,7 +295,7 @@ func (j *Judge) try(t *trial, slot int, pods []*pod, all *delta, dt float64) {
 			return
 		}
 		if t.Pod != "" {
-			c.Done++
+			got.Done++
 		}
 		p = pods[c.Turn%len(pods)]
 		c.Turn = (c.Turn + 1) % (1 << 20)
@@ -245,16 +308,17 @@ func (j *Judge) try(t *trial, slot int, pods []*pod, all *delta, dt float64) {
 	t.R.CN, t.R.CE, t.R.SN, t.R.SE = t.R.CN+cn, t.R.CE+ce, t.R.SN+sn, t.R.SE+se
 	var l [maxAlts]float64
 	if cn > 0 && sn > 0 {
-		errorBets(l[:nError], cn, ce, sn, se, e.rate())
+		rho := c.tolerance(1)
+		errorBets(l[:nError], cn, ce, sn, se, e.rate(), rho)
 		t.Fast.add(l[:nError], t.Fast.spend(dt, false), math.Inf(1))
 		full := t.Block.add(cn, ce, sn, se, dt)
 		if full {
-			t.Block.bets(l[:nRisk])
+			t.Block.bets(l[:nRisk], rho)
 			t.Slow.add(l[:nRisk], t.Slow.spend(blockSeconds, false), math.Inf(1))
 		}
 		if j.gateErrors(&t.R) {
-			c.Fast = math.Max(c.Fast, t.Fast.log(errorW))
-			c.Slow = math.Max(c.Slow, t.Slow.log(slowW))
+			got.Fast = math.Max(got.Fast, t.Fast.log(errorW))
+			got.Slow = math.Max(got.Slow, t.Slow.log(slowW))
 		}
 	}
 	if p.d.NL > 0 && all.NL > p.d.NL && e.Model.n > 0 {
@@ -264,15 +328,28 @@ func (j *Judge) try(t *trial, slot int, pods []*pod, all *delta, dt float64) {
 		}
 		e.Model.bets(l[:nLatency], &p.d.Hist, &rest)
 		t.Lat.add(l[:nLatency], t.Lat.spend(dt, false), math.Inf(1))
-		w := j.gateWeights()
+		w := &e.Model.marginW
 		k, n := weighted(&p.d.Hist, w)
 		t.R.CK, t.R.CL = t.R.CK+k, t.R.CL+n
 		k, n = weighted(&rest, w)
 		t.R.SK, t.R.SL = t.R.SK+k, t.R.SL+n
 		if j.gateLatency(&t.R) {
-			c.Lat = math.Max(c.Lat, t.Lat.log(latencyW))
+			got.Lat = math.Max(got.Lat, t.Lat.log(latencyW))
 		}
 	}
+}
+
+// bursts reports whether stable's pods have bad times of their own.
+func (c *calibration) bursts() bool { return c.Longest > 1.5*streakBlock }
+
+// tolerance is by what factor the canary's rate may exceed stable's because its
+// pods are so few and differ as stable's own do: two of their standard
+// deviations, less for several pods.
+func (c *calibration) tolerance(pods float64) float64 {
+	if c.Pods < 2.5 {
+		return 1
+	}
+	return 1 + 2*c.CVErrors/math.Sqrt(math.Max(1, pods))
 }
 
 // known is how far stable's pods have been watched: 0 nothing, 1 enough.
@@ -289,15 +366,16 @@ type scales struct {
 
 // measured gives the scales that the trials ask for, with a canary at weight w.
 func (c *calibration) measured(w float64) scales {
-	n := math.Max(1, c.Done)
 	k := math.Max(2, c.Pods)
 	// One pod of k says less by one error than a canary with a smaller share.
 	f := math.Max(1, math.Log(1/math.Min(math.Max(w, 0.001), 1))/math.Log(k))
-	one := func(largest, f, safety float64) float64 {
-		raw := math.Max(1, largest/(math.Log(n)+slackNats))
-		return 1 + (raw-1)*f*safety
+	raw := func(largest, done float64) float64 {
+		return math.Max(1, largest/(math.Log(math.Max(1, done))+slackNats))
 	}
-	return scales{one(c.Fast, f, safetyFast), one(c.Slow, f, safetySlow), one(c.Lat, 1, safetyFast)}
+	one := func(short, long, f, safety float64) float64 {
+		return 1 + (math.Max(raw(short, c.Short.Done), raw(long, c.Long.Done))-1)*f*safety
+	}
+	return scales{one(c.Short.Fast, c.Long.Fast, f, safetyFast), one(c.Short.Slow, c.Long.Slow, f, safetySlow), one(c.Short.Lat, c.Long.Lat, 1, safetyFast)}
 }
 
 // rescale renews the scales in force: never down during a rollout. What was won
@@ -305,11 +383,18 @@ func (c *calibration) measured(w float64) scales {
 func (j *Judge) rescale(l *Look) {
 	e := j.s.Evidence
 	m := e.Cal.measured(l.Weight)
-	if e.Scale == (scales{}) {
+	fresh := e.Scale == (scales{})
+	if fresh {
 		floor := freshScale - (freshScale-1)*e.Cal.known(knownPodSeconds)
 		e.Scale = scales{math.Max(m.Fast, floor), math.Max(m.Slow, floor), math.Max(m.Lat, floor)}
 		e.Bursty = e.Scale.Fast > 1.3*floor
 		e.Delay = maxDelay * (1 - e.Cal.known(sureFor))
+	}
+	// Bad times of stable's own pods are waited out, with half as much again.
+	if e.Cal.bursts() {
+		e.Delay = math.Max(e.Delay, 1.5*e.Cal.Longest+60)
+	}
+	if fresh {
 		return
 	}
 	if m.Fast > e.Scale.Fast {

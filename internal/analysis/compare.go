@@ -23,7 +23,7 @@ func (j *Judge) compare(l *Look, now int64) {
 		e.RecentC[i] = e.RecentC[i]*keep + c.Hist[i]
 		e.RecentS[i] = e.RecentS[i]*keep + s.Hist[i]
 	}
-	j.recall(&grown, s, keep)
+	j.recall(&grown, s, keep, dt)
 	j.gauges(l, c, s, dt)
 	if e.Failed {
 		return
@@ -45,7 +45,7 @@ func (j *Judge) compare(l *Look, now int64) {
 	if s.NL > 0 && e.Model.n > 0 {
 		k, n := weighted(&s.Hist, &e.Model.marginW)
 		e.MarginK, e.MarginN = e.MarginK*keep+k, e.MarginN*keep+n
-		k, n = weighted(&s.Hist, &e.Model.gateW)
+		k, n = weighted(&s.Hist, &e.Model.marginW)
 		long := math.Exp(-dt / longMemory)
 		e.LongK, e.LongL = e.LongK*long+k, e.LongL*long+n
 	}
@@ -63,17 +63,19 @@ type tickBets struct {
 }
 
 // recall follows the recent sums that the gate looks at.
-func (j *Judge) recall(c, s *delta, keep float64) {
+func (j *Judge) recall(c, s *delta, keep, dt float64) {
 	e := j.s.Evidence
 	e.R.decay(keep)
-	e.R.CN, e.R.CE, e.R.SN, e.R.SE = e.R.CN+c.NE, e.R.CE+c.E, e.R.SN+s.NE, e.R.SE+s.E
+	// Now follows the last seconds, or the last requests where they are few.
+	e.Now.decay(math.Exp(-dt / math.Min(math.Max(nowRequests*recentTau/math.Max(e.R.CN, 1), nowSeconds), recentTau)))
+	var x recent
+	x.CN, x.CE, x.SN, x.SE = c.NE, c.E, s.NE, s.E
 	if c.NL+s.NL > 0 && e.Model.n > 0 {
-		w := j.gateWeights()
-		k, n := weighted(&c.Hist, w)
-		e.R.CK, e.R.CL = e.R.CK+k, e.R.CL+n
-		k, n = weighted(&s.Hist, w)
-		e.R.SK, e.R.SL = e.R.SK+k, e.R.SL+n
+		x.CK, x.CL = weighted(&c.Hist, &e.Model.marginW)
+		x.SK, x.SL = weighted(&s.Hist, &e.Model.marginW)
 	}
+	e.R.add(&x)
+	e.Now.add(&x)
 }
 
 // together bets on a tick that both versions have traffic in.
@@ -81,7 +83,8 @@ func (j *Judge) together(t *tickBets, c, s *delta) {
 	e := j.s.Evidence
 	byErr, byLat := j.compares()
 	if byErr && c.NE > 0 && s.NE > 0 {
-		errorBets(t.errors[:nError], c.NE, c.E, s.NE, s.E, e.rate())
+		rho := e.Cal.tolerance(c.Pods)
+		errorBets(t.errors[:nError], c.NE, c.E, s.NE, s.E, e.rate(), rho)
 		t.nE = nError
 		for k := range nError {
 			t.errors[k] /= e.Scale.Fast
@@ -89,13 +92,13 @@ func (j *Judge) together(t *tickBets, c, s *delta) {
 		e.Fast.add(t.errors[:nError], e.Fast.spend(t.dt, t.newStep), t.cap)
 		var l [maxAlts]float64
 		if e.Block.add(c.NE, c.E, s.NE, s.E, t.dt) {
-			e.Block.bets(l[:nRisk])
+			e.Block.bets(l[:nRisk], rho)
 			for k := range nRisk {
 				l[k] /= e.Scale.Slow
 			}
 			e.Slow.add(l[:nRisk], e.Slow.spend(blockSeconds, false), t.cap)
 		}
-		riskBets(l[:nRisk], s.NE, s.E, c.NE, c.E)
+		riskBets(l[:nRisk], rho*s.NE, s.E, c.NE, c.E)
 		for k := range nRisk {
 			l[k] /= e.Scale.Fast
 		}
@@ -150,7 +153,7 @@ func (j *Judge) alone(t *tickBets, c *delta, now int64) {
 		}
 	}
 	if byLat && c.NL > 0 && e.Model.n > 0 && e.LongL > 0 {
-		k, n := weighted(&c.Hist, &e.Model.gateW)
+		k, n := weighted(&c.Hist, &e.Model.marginW)
 		detect(1, t.latency[:len(aloneTimes)], n, k, j.slowBar(e.LongK/e.LongL), math.Max(freshScale, e.Scale.Lat))
 		t.nL = len(aloneTimes)
 	}
@@ -160,7 +163,7 @@ func (j *Judge) alone(t *tickBets, c *delta, now int64) {
 // well above what stable had, and beyond what chance may have hidden of it.
 func (j *Judge) errorRef() (float64, bool) {
 	e := j.s.Evidence
-	if e.LongN <= 0 {
+	if e.LongN <= 0 || j.cfg.ErrorRate == nil {
 		return 0, false
 	}
 	p := e.LongE / e.LongN
@@ -184,7 +187,7 @@ func (j *Judge) prove(l *Look, c, s *delta, gap bool) {
 	add := func(sum *float64, n, k, p0, p1, scale float64) {
 		p0 = math.Min(math.Max(p0, 1e-6), 0.98)
 		p1 = math.Min(math.Max(p1, p0*1.01), 0.99)
-		x := (k*math.Log(p0/p1) + (n-k)*math.Log((1-p0)/(1-p1))) / scale
+		x := (k*math.Log(p0/p1) + (n-k)*math.Log((1-p0)/(1-p1))) / math.Sqrt(scale)
 		if gap && x > 0 {
 			return // time without observation shows nothing good
 		}
@@ -248,13 +251,10 @@ func (j *Judge) suspicion(dt float64) suspicion {
 	if j.noControl {
 		need := math.Log(yearSecs / math.Max(dt, 1))
 		s := suspicion{rule: byErrors, log: e.Alarm[0], need: need}
-		ref, _ := j.errorRef()
-		a := ratio(e.R.CE, e.R.CN)
-		s.open = j.cfg.ErrorRate != nil && e.R.CN > 0 && a-math.Sqrt(a/e.R.CN) >= ref
+		s.open = j.openAlone(byErrors, &e.R)
 		if e.Alarm[1]-need > s.log-need && (!s.open || s.log < need) {
 			s = suspicion{rule: byLatency, log: e.Alarm[1], need: need}
-			b := ratio(e.R.CK, e.R.CL)
-			s.open = e.LongL > 0 && e.R.CL > 0 && b-math.Sqrt(b/e.R.CL) >= j.slowBar(e.LongK/e.LongL)
+			s.open = j.openAlone(byLatency, &e.R)
 		}
 		return s
 	}
@@ -267,6 +267,30 @@ func (j *Judge) suspicion(dt float64) suspicion {
 		s.open = j.gateErrors(&e.R)
 	}
 	return s
+}
+
+// openAlone is the gate of a canary that has no stable beside it.
+func (j *Judge) openAlone(rule string, r *recent) bool {
+	e := j.s.Evidence
+	if rule == byLatency {
+		b := ratio(r.CK, r.CL)
+		return e.LongL > 0 && r.CL > 0 && j.cfg.Latency != nil && b-math.Sqrt(b/r.CL) >= j.slowBar(e.LongK/e.LongL)
+	}
+	ref, ok := j.errorRef()
+	a := ratio(r.CE, r.CN)
+	return ok && r.CN > 0 && a-math.Sqrt(a/r.CN) >= ref
+}
+
+// still reports whether the suspect is worse in these very seconds.
+func (j *Judge) still() bool {
+	e := j.s.Evidence
+	switch {
+	case j.noControl:
+		return j.openAlone(e.Suspect, &e.Now)
+	case e.Suspect == byLatency:
+		return j.gateLatency(&e.Now)
+	}
+	return j.gateErrors(&e.Now)
 }
 
 // decide turns evidence into a Fail, at once or when it has lasted.
@@ -297,7 +321,9 @@ func (j *Judge) decide(t *tickBets, now int64) {
 	// A drastic failure need not wait as long as it seemed at first.
 	e.Wait = math.Min(e.Wait, j.delay(e.Suspect, now))
 	age := float64(now-e.Since) / 1e9
-	if age <= e.Wait {
+	// The first half is left to pass; what comes after it must speak the same
+	// way. If it does not, that was a bad minute.
+	if age <= e.Wait/2 {
 		return
 	}
 	if e.SureFrom == 0 {
@@ -312,15 +338,15 @@ func (j *Judge) decide(t *tickBets, now int64) {
 	}
 	sum := never
 	for k := range bets {
-		e.Sure[k] = math.Min(math.Max(e.Sure[k]+math.Min(bets[k], t.cap), never), maxLog)
+		e.Sure[k] = math.Min(math.Max(e.Sure[k]+math.Min(bets[k], t.cap), never), sureMost)
 	}
 	for k := range w {
 		sum = logAdd(sum, w[k]+e.Sure[k])
 	}
 	switch {
-	case sum >= confirmNats && hit:
+	case age > e.Wait && sum >= confirmNats && hit && j.still():
 		e.Failed, e.Rule, e.At = true, e.Suspect, now
-	case sum <= dismissNats && !s.open, age > e.Wait+dismissAfter:
+	case sum <= dismissNats, age > e.Wait+dismissAfter:
 		e.dismiss()
 	}
 }

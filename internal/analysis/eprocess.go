@@ -210,9 +210,15 @@ func shareBets(dst []float64, cn, ce, sn, se, base float64) {
 	}
 }
 
-// errorBets writes all nError bets of one tick.
-func errorBets(dst []float64, cn, ce, sn, se, base float64) {
-	riskBets(dst, cn, ce, sn, se)
+// errorBets writes all nError bets of one tick against "the canary's rate is at
+// most rho times stable's". A canary whose requests count rho times is the same
+// bet against equality; the absolute alternatives bet on equality only.
+func errorBets(dst []float64, cn, ce, sn, se, base, rho float64) {
+	riskBets(dst, rho*cn, ce, sn, se)
+	if rho > 1 {
+		clear(dst[nRisk:])
+		return
+	}
 	shareBets(dst[nRisk:], cn, ce, sn, se, base)
 }
 
@@ -250,11 +256,11 @@ func (b *block) add(cn, ce, sn, se, dt float64) bool {
 }
 
 // bets writes the block's clipped bets and starts the next block.
-func (b *block) bets(dst []float64) {
+func (b *block) bets(dst []float64, rho float64) {
 	ce := b.CE
 	if b.SN > 0 {
 		ce = math.Min(ce, math.Floor(clipTimes*b.CN*b.SE/b.SN+clipPlus))
 	}
-	riskBets(dst, b.CN, ce, b.SN, b.SE)
+	riskBets(dst, rho*b.CN, ce, b.SN, b.SE)
 	*b = block{}
 }

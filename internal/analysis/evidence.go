@@ -46,6 +46,9 @@ const (
 	drasticShare = 0.5
 	quickDelay   = 10.0
 	confirmNats  = 3.0 // ln 20
+	sureMost     = 6.0 // so that what ends is soon seen to have ended
+	nowSeconds   = 12.0
+	nowRequests  = 60.0
 	dismissNats  = -2.0
 	dismissAfter = 900.0
 
@@ -75,6 +78,7 @@ type evidence struct {
 	Lat   mixture `json:"lat"`
 	Good  mixture `json:"good"` // the other way round: stable is worse
 	R     recent  `json:"r"`
+	Now   recent  `json:"now"` // the same over the last seconds
 	// RecentC and RecentS are decayed histograms, for the figures.
 	RecentC hist `json:"rc"`
 	RecentS hist `json:"rs"`
@@ -143,7 +147,7 @@ func (e *evidence) restart(otherStable bool) {
 	}
 	old := e.Cal
 	e.Cal = newEvidence().Cal
-	e.Cal.Done, e.Cal.Fast, e.Cal.Slow, e.Cal.Lat = old.Done, old.Fast, old.Slow, old.Lat
+	e.Cal.Short, e.Cal.Long, e.Cal.Longest = old.Short, old.Long, old.Longest
 	e.Cal.PodSeconds = old.PodSeconds / 2
 	e.BaseN, e.BaseE, e.LongN, e.LongE, e.LongK, e.LongL, e.MarginK, e.MarginN = 0, 0, 0, 0, 0, 0, 0, 0
 	e.Model = latencyModel{}
@@ -158,7 +162,7 @@ func (e *evidence) coarsen(from, to []float64) {
 }
 
 func (e *evidence) check() error {
-	errs := []error{e.Cal.check(), e.Fast.check(), e.Slow.check(), e.Lat.check(), e.Good.check(), e.Block.check(), e.R.check(), e.CPU.check(), e.Mem.check()}
+	errs := []error{e.Cal.check(), e.Fast.check(), e.Slow.check(), e.Lat.check(), e.Good.check(), e.Block.check(), e.R.check(), e.Now.check(), e.CPU.check(), e.Mem.check()}
 	for _, h := range []*hist{&e.RecentC, &e.RecentS, &e.Model.Used, &e.Model.Learn} {
 		for _, x := range h {
 			if !sane(x) {
@@ -257,14 +261,6 @@ func (j *Judge) gateErrors(r *recent) bool {
 		bar = math.Max(bar, gateSpreads*(1+3/c.Pods)*c.CVErrors*j.s.Evidence.rate())
 	}
 	return a-b-math.Sqrt(math.Max(a, b)/r.CN) >= bar
-}
-
-// gateWeights says which part of each bucket counts as slow to the gate.
-func (j *Judge) gateWeights() *hist {
-	if j.s.Evidence.Cal.sighted() {
-		return &j.s.Evidence.Model.gateW
-	}
-	return &j.s.Evidence.Model.marginW
 }
 
 // slowBar is the share of requests beyond the gate's bound that counts as slow:

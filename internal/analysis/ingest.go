@@ -41,11 +41,19 @@ type pod struct {
 	SL float64 `json:"sl,omitempty"`
 	SK float64 `json:"sk,omitempty"`
 
+	// Its bad minutes: the block in hand, and for how long blocks have been bad.
+	BT     float64 `json:"bt,omitempty"`
+	BN     float64 `json:"bn,omitempty"`
+	BE     float64 `json:"be,omitempty"`
+	BSN    float64 `json:"bsn,omitempty"` // the other pods in the same block
+	BSE    float64 `json:"bse,omitempty"`
+	Streak float64 `json:"bs,omitempty"`
+
 	d delta // of this look; not remembered
 }
 
 func (p *pod) check() error {
-	for _, x := range [...]float64{p.N, p.E, p.CPU, p.Mem, p.Restart, p.OOM, p.HistN, p.SN, p.SE, p.SL, p.SK} {
+	for _, x := range [...]float64{p.N, p.E, p.CPU, p.Mem, p.Restart, p.OOM, p.HistN, p.SN, p.SE, p.SL, p.SK, p.BT, p.BN, p.BE, p.BSN, p.BSE, p.Streak} {
 		if !sane(x) {
 			return errors.New("a counter is negative or out of range")
 		}

@@ -1,9 +1,6 @@
 package analysis
 
-import (
-	"math"
-	"slices"
-)
+import "math"
 
 // Alternatives for latency, as tilts of stable's own histogram. A tilt in
 // normal scores is the exact likelihood ratio of a log-normal that is shifted
@@ -33,11 +30,11 @@ type latencyModel struct {
 	f      [nLatency][maxBounds + 1]float64
 	logF   [nLatency][maxBounds + 1]float64
 	tailAt [nLatency]int // tails: first bucket of the tail
-	// Shares of each bucket that lie beyond the gate's and the margin's bound,
-	// and the share of stable that does.
-	gateW, marginW hist
-	margin         float64
-	named          float64 // stable's named quantile, ms
+	// The share of each bucket that lies beyond the named quantile stretched by
+	// worseBy, and the share of stable that does.
+	marginW hist
+	margin  float64
+	named   float64 // stable's named quantile, ms
 }
 
 // modelMemory is the time constant of stable's histogram, seconds.
@@ -124,9 +121,9 @@ func (m *latencyModel) tables(layout []float64, r *LatencyRule) {
 			m.logF[k][i] = math.Log(m.f[k][i])
 		}
 	}
-	m.named = histQuantile(&m.Used, layout, tot, named)
-	beyond(&m.gateW, layout, m.named*(1+gatePart*r.WorseBy))
-	beyond(&m.marginW, layout, m.named*(1+r.WorseBy))
+	shape := shapeOf(&m.Used, layout)
+	m.named = shape.quantile(layout, named)
+	shape.beyond(&m.marginW, layout, m.named*(1+r.WorseBy))
 	m.margin = 0
 	for i := range n {
 		m.margin += p[i] * m.marginW[i]
@@ -182,50 +179,90 @@ func weighted(h, w *hist) (k, n float64) {
 	return k, n
 }
 
-// beyond writes the share of each bucket above x, evenly spread in its bucket.
-// The overflow has no upper bound: all of it counts as beyond its lower one.
-func beyond(w *hist, layout []float64, x float64) {
-	lo := 0.0
-	for i, hi := range layout {
-		switch {
-		case x <= lo:
-			w[i] = 1
-		case x >= hi:
-			w[i] = 0
-		default:
-			w[i] = (hi - x) / (hi - lo)
-		}
-		lo = hi
+// Within a bucket stable's distribution is taken to be log-normal: the normal
+// score of the cumulative share is a straight line in the logarithm of time
+// between the bucket's two bounds. Even spread would be wrong by half a bucket
+// in the tail, where buckets are wide and steep. The first bucket, which has no
+// lower bound above 0, is spread evenly, and of the overflow nothing is known
+// but that it lies beyond the last bound.
+
+// shape is stable's distribution at the bounds of a layout.
+type shape struct {
+	cum [maxBounds + 1]float64
+	n   float64
+}
+
+func shapeOf(h *hist, layout []float64) (s shape) {
+	cum := 0.0
+	for i := range layout {
+		cum += h[i]
+		s.cum[i] = cum
+	}
+	s.n = cum + h[len(layout)]
+	return s
+}
+
+// score is the normal score at bound i.
+func (s *shape) score(i int) float64 {
+	return normalQuantile((s.cum[i] + 0.1) / (s.n + 0.2))
+}
+
+// below is the share of bucket i that lies below x.
+func (s *shape) below(layout []float64, i int, x float64) float64 {
+	hi, lo := layout[i], 0.0
+	if i > 0 {
+		lo = layout[i-1]
+	}
+	switch {
+	case x <= lo:
+		return 0
+	case x >= hi:
+		return 1
+	case i == 0:
+		return x / hi
+	}
+	zl, zh := s.score(i-1), s.score(i)
+	if zh-zl < 1e-9 {
+		return (x - lo) / (hi - lo)
+	}
+	z := zl + (zh-zl)*math.Log(x/lo)/math.Log(hi/lo)
+	return (normalShare(z) - normalShare(zl)) / (normalShare(zh) - normalShare(zl))
+}
+
+// beyond writes the share of each bucket above x.
+func (s *shape) beyond(w *hist, layout []float64, x float64) {
+	for i := range layout {
+		w[i] = 1 - s.below(layout, i, x)
 	}
 	w[len(layout)] = 1
 }
 
-// histQuantile interpolates evenly within a bucket; in the overflow it gives
-// the last bound, which is all that is known.
-func histQuantile(h *hist, layout []float64, n, q float64) float64 {
-	at, cum, lo := q*n, 0.0, 0.0
+// quantile gives the last bound where the quantile lies in the overflow.
+func (s *shape) quantile(layout []float64, q float64) float64 {
+	at, before := q*s.n, 0.0
 	for i, hi := range layout {
-		if h[i] > 0 && cum+h[i] >= at {
-			return lo + (hi-lo)*(at-cum)/h[i]
+		if s.cum[i] > before && s.cum[i] >= at {
+			if i == 0 {
+				return hi * at / s.cum[i]
+			}
+			lo := layout[i-1]
+			zl, zh := s.score(i-1), s.score(i)
+			if zh-zl < 1e-9 {
+				return lo + (hi-lo)*(at-before)/(s.cum[i]-before)
+			}
+			z := normalQuantile(math.Max(at, before+1e-9) / s.n)
+			return lo * math.Exp(math.Log(hi/lo)*math.Min(math.Max((z-zl)/(zh-zl), 0), 1))
 		}
-		cum += h[i]
-		lo = hi
+		before = s.cum[i]
 	}
-	return lo
+	if len(layout) == 0 {
+		return 0
+	}
+	return layout[len(layout)-1]
 }
+
+func normalShare(z float64) float64 { return 0.5 * math.Erfc(-z/math.Sqrt2) }
 
 func normalQuantile(p float64) float64 {
 	return math.Sqrt2 * math.Erfinv(2*math.Min(math.Max(p, 1e-9), 1-1e-9)-1)
-}
-
-// isTail reports whether alternative k looks at the tail alone.
-func isTail(k int) bool { return k >= len(shiftGrid) }
-
-func median(x []float64) float64 {
-	slices.Sort(x)
-	n := len(x)
-	if n == 0 {
-		return 0
-	}
-	return (x[(n-1)/2] + x[n/2]) / 2
 }

@@ -25,6 +25,10 @@ import (
 // minBad is how many bad requests a share needs before its limit may fire.
 const minBad = 10
 
+// burstNats of evidence must stand behind the limit on errors where stable's
+// pods have bad times of their own.
+const burstNats = 2.3
+
 // shareWindow is the window of a share where the rule's `for` is not shorter.
 const shareWindow = time.Minute
 
@@ -53,6 +57,7 @@ type limit struct {
 	Bad     float64    `json:"bad,omitempty"`    // bad requests while pending
 	Canary  float64    `json:"canary,omitempty"` // the figures last seen
 	Stable  float64    `json:"stable,omitempty"`
+	Before  float64    `json:"before,omitempty"`  // stable's share, slowly decayed
 	Answer  Answer     `json:"answer,omitempty"`  // custom metrics: the canary's last answer
 	SAnswer Answer     `json:"sanswer,omitempty"` // and stable's
 	Window  *window    `json:"window,omitempty"`
@@ -99,7 +104,7 @@ func (l *limit) step(r reading, now int64, hold, stale time.Duration, noControl 
 		l.Since, l.Bad, l.State = 0, 0, limitOK
 	case r.control && r.both:
 		l.Since, l.Bad, l.State = 0, 0, limitBoth
-	case r.control && !r.worse, !r.control && !noControl:
+	case !r.worse, !r.control && !noControl:
 		l.Since, l.Bad, l.State = 0, 0, limitOver
 	default:
 		if l.Since == 0 {
@@ -122,21 +127,29 @@ func span(hold time.Duration) int64 {
 	return int64(shareWindow)
 }
 
-// share steps a limit on a share of requests. c is what this look scored.
-func (l *limit) share(c count, max float64, hold, stale time.Duration, now int64, noControl bool) {
+// share steps a limit on a share of requests. c is what this look scored,
+// before is stable's share while it had traffic, and believed says that the
+// evidence does not contradict the limit.
+func (l *limit) share(c count, width int64, max, before float64, believed bool, hold, stale time.Duration, now int64, noControl bool) {
 	if l.Window == nil {
 		l.Window = new(window)
 	}
-	l.Window.add(now, span(hold), c)
+	l.Window.add(now, width, c)
 	t := l.Window.total()
 	l.Canary, l.Stable = t.canary(), t.stable()
 	control := t.StableN > 0 && !noControl
+	worse := l.Canary > 2*l.Stable
+	if noControl {
+		// Stable is gone: what it was like still says whether the canary is
+		// worse, but never excuses more than twice the limit.
+		worse = l.Canary > 2*min(before, max)
+	}
 	l.step(reading{
 		seen:    t.CanaryN > 0,
 		over:    l.Canary > max,
 		control: control,
 		both:    l.Stable > max,
-		worse:   l.Canary > 2*l.Stable,
+		worse:   worse && believed,
 		bad:     t.CanaryK,
 		badNow:  c.CanaryK,
 	}, now, hold, stale, noControl)
@@ -232,7 +245,25 @@ func (j *Judge) shareOrMiss(m *limit, d *rule, t count, has bool, now int64) {
 		m.step(reading{}, now, d.hold, j.cfg.StaleAfter, j.noControl)
 		return
 	}
-	m.share(t, *d.hi, d.hold, j.cfg.StaleAfter, now, j.noControl)
+	hold, believed, before := d.hold, true, 0.0
+	e := j.s.Evidence
+	if d.kind == ruleErrors {
+		before, _ = e.base()
+	} else {
+		before = m.Before
+		if !j.noControl && t.StableN > 0 {
+			m.Before = m.Before*0.99 + 0.01*t.StableK/t.StableN
+		}
+	}
+	if j.cfg.Compare && e.Cal.bursts() {
+		// Stable's own pods have bad times that last as long as this: a limit
+		// for a shorter time would blame the canary for the like.
+		hold = max(hold, min(2*hold, time.Duration(1.25*e.Delay*float64(time.Second))))
+		if byErr, _, _ := j.stakes(); d.kind == ruleErrors && !j.noControl {
+			believed = byErr >= burstNats
+		}
+	}
+	m.share(t, span(d.hold), *d.hi, before, believed, hold, j.cfg.StaleAfter, now, j.noControl)
 }
 
 // usable reports whether the metric gave numbers within Config.StaleAfter.

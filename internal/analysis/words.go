@@ -172,14 +172,11 @@ func (j *Judge) latencyFigure(f *Figure, m *limit, d *rule, now int64) {
 }
 
 func (j *Judge) quantile(h *hist, q float64) (ms, n float64) {
-	for i := range j.s.Layout {
-		n += h[i]
-	}
-	n += h[len(j.s.Layout)]
-	if n <= 0 {
+	s := shapeOf(h, j.s.Layout)
+	if s.n <= 0 {
 		return 0, 0
 	}
-	return histQuantile(h, j.s.Layout, n, q), n
+	return s.quantile(j.s.Layout, q), s.n
 }
 
 func (j *Judge) latencyWords(now int64) string {

@@ -3,6 +3,7 @@ package worlds
 import (
 	"math"
 	"runtime"
+	"strings"
 	"sync"
 	"time"
 
@@ -152,7 +153,11 @@ func Campaign(s Scenario, cfg analysis.Config, p Policy, seed uint64, runs int) 
 				t.First, t.FirstSeed = r.Sentence, seed+uint64(i)
 			}
 			t.RolledBack++
-			t.Rules[r.Rule]++
+			how := r.Rule
+			if !strings.Contains(r.Sentence, "worse by evidence") {
+				how += " limit"
+			}
+			t.Rules[how]++
 			t.Info += r.Info
 			if s.Healthy() {
 				t.Took = append(t.Took, r.Took)
