@@ -1,0 +1,480 @@
+package sim
+
+import (
+	"reflect"
+	"slices"
+	"time"
+
+	"github.com/serin-dev/serin/internal/analysis"
+	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/rollout"
+)
+
+// This file holds what must hold, by what is true and not by what the product
+// believes. "As of the look that was used" means that nobody can know better
+// than what the ports told in this pass; what was true at the instant of that
+// look is what counts.
+
+// checks is what the checker remembers.
+type checks struct {
+	events    map[int]rollout.Event
+	last      int // number of the last decision that was ever saved
+	condemned map[rollout.Revision]bool
+	told      int
+	ahead     int // the highest number on the route that was never saved
+
+	// R as the looks told it, in this rollout.
+	canary  rollout.Revision
+	started time.Time
+	most    int
+
+	failing  int // passes in a row that should have taken the canary back
+	failSeen bool
+	abort    string
+
+	message, stalled string
+
+	// rest
+	quietSince  time.Time
+	quietPasses int
+	lastResult  engine.Result
+	lastErr     error
+}
+
+func (c *checks) init() {
+	c.events, c.condemned = map[int]rollout.Event{}, map[rollout.Revision]bool{}
+}
+
+func active(st rollout.State) bool {
+	return st.Canary.Revision != "" && st.Phase != rollout.Idle && st.Phase != ""
+}
+
+// need is how many replicas carry a weight, reckoned anew.
+func (w *World) need(weight rollout.Weight, r int) int {
+	full := (max(r, 1)*int(rollout.Whole+w.spec.Capacity.Headroom) + int(rollout.Whole) - 1) / int(rollout.Whole)
+	return max(1, (full*int(weight)+int(rollout.Whole)-1)/int(rollout.Whole))
+}
+
+// checkTraffic looks at a split before it is written.
+func (v *view) checkTraffic(want rollout.Traffic) {
+	w := v.w
+	weights := want.Weights()
+	sum := rollout.Weight(0)
+	for rev, x := range weights {
+		if x < 0 || x > rollout.Whole {
+			w.failf("I1", "%s is to have %d", rev, x)
+		}
+		sum += x
+	}
+	if sum != rollout.Whole {
+		w.failf("I1", "the weights sum to %d", sum)
+	}
+	st := w.store.saved.State
+	had := map[rollout.Revision]rollout.Weight{}
+	if v.route != nil {
+		had = v.route.seen.Weights
+	} else if st.Canary.Revision != "" {
+		had[st.Canary.Revision] = st.Granted
+	}
+	lowers := true
+	for rev, x := range weights {
+		if rev != want.Stable && x > had[rev] {
+			lowers = false
+		}
+	}
+
+	// I16: recorded first. Only what lowers may be written without.
+	recorded := st.Stable.Revision == want.Stable && st.TrafficN == want.N
+	if recorded && want.Canary != "" {
+		recorded = st.Canary.Revision == want.Canary && st.Granted == want.Weight
+	}
+	if !recorded && !lowers {
+		w.failf("I16", "decision %d (%s to %s) is written before it is saved: stored are %d and %s to %s",
+			want.N, want.Weight, want.Canary, st.TrafficN, st.Granted, st.Canary.Revision)
+	}
+	if !recorded && want.N > st.N {
+		w.checks.ahead = max(w.checks.ahead, want.N)
+	}
+
+	for rev := range weights {
+		if w.checks.condemned[rev] && rev != want.Stable && weights[rev] > had[rev] {
+			w.failf("I7", "%s is condemned and is to have %s", rev, weights[rev])
+		}
+	}
+	c := want.Canary
+	if c != "" && want.Weight > had[c] {
+		v.checkRaise(want, had[c], st)
+	}
+	// Who is known to have nobody gets no more than it had, as long as the
+	// others could answer.
+	if n, ok := v.cluster.ready(want.Stable); ok && n == 0 && v.route != nil && weights[want.Stable] > had[want.Stable] {
+		for rev, x := range had {
+			if m, known := v.cluster.ready(rev); rev != want.Stable && x > weights[rev] && known && m > 0 {
+				if d := v.cluster.find(rev); d != nil && !d.Deleting {
+					w.failf("I2", "%s has no ready replica and is to have %s instead of %s; %s has %d", want.Stable, weights[want.Stable], had[want.Stable], rev, m)
+				}
+			}
+		}
+	}
+}
+
+// checkRaise looks at a split that gives the canary more than the route was
+// seen to give it.
+func (v *view) checkRaise(want rollout.Traffic, had rollout.Weight, st rollout.State) {
+	w, c := v.w, want.Canary
+	if st.Canary.Revision == c && want.Weight <= st.Confirmed {
+		return // what was seen in force already may be restated
+	}
+	if v.route == nil {
+		w.failf("I9", "%s is to have %s while the route is not known", c, want.Weight)
+		return
+	}
+	ready, known := v.cluster.ready(c)
+	if !known {
+		w.failf("I9", "%s is to have %s (had %s) while its readiness is not known", c, want.Weight, had)
+		return
+	}
+	r := w.checks.most
+	if s := v.cluster.find(want.Stable); s != nil {
+		r = max(r, s.Replicas)
+	}
+	least := w.need(want.Weight, r)
+	if st.Unjudged {
+		least = 1
+	}
+	if ready < least {
+		w.failf("I2", "%s is to have %s (had %s) with %d ready replicas; %d carry it", c, want.Weight, had, ready, least)
+	}
+	named := false
+	for _, e := range st.Decisions {
+		named = named || e.N == want.N
+	}
+	if !named {
+		w.failf("I8", "%s rises from %s to %s under number %d, which is no decision", c, had, want.Weight, want.N)
+	}
+	if had > 0 {
+		return
+	}
+	// I6: the first weight of this one comes after the last of another.
+	for rev, sent := range v.route.sending {
+		if rev == c || rev == want.Stable || !sent {
+			continue
+		}
+		if zero := v.route.zeroAt[rev]; v.route.written.of(rev) > 0 || v.route.at.Sub(zero) < w.spec.DrainTimeout {
+			w.failf("I6", "%s gets its first weight while %s is still sent to", c, rev)
+		}
+	}
+}
+
+// checkScale looks at what capacity is to be given and taken.
+func (v *view) checkScale(want []rollout.Scale) {
+	w, st := v.w, v.w.store.saved.State
+	for _, s := range want {
+		if most := w.cluster.most * 2; s.Min > most || s.HPAMin > most {
+			w.failf("I4", "%s is to have %d replicas (its autoscaler %d): nobody ever asked for more than %d", s.Revision, s.Min, s.HPAMin, w.cluster.most)
+		}
+		stable := s.Revision == st.Stable.Revision
+		if s.HPA != "" && stable && active(st) && s.HPAMin > 0 {
+			if d := v.cluster.find(s.Revision); d != nil && d.HPA != nil && s.HPAMin < d.HPA.Min && s.HPAMin < w.need(rollout.Whole, st.R) {
+				w.failf("I4", "the autoscaler of stable %s may go down to %d during a rollout that needs %d", s.Revision, s.HPAMin, w.need(rollout.Whole, st.R))
+			}
+		}
+		if !s.Zero && !s.Delete {
+			continue
+		}
+		if stable || (s.Revision == st.Canary.Revision && active(st)) {
+			w.failf("I5", "%s is stable or canary and is to be taken away", s.Revision)
+			continue
+		}
+		recorded := false
+		for _, l := range st.Retiring {
+			recorded = recorded || l.Revision == s.Revision
+		}
+		if !recorded {
+			w.failf("I16", "%s is to be taken away and no saved state owes it that", s.Revision)
+		}
+		v.checkGone(s.Revision)
+	}
+}
+
+// checkGone is I3: nobody is taken away whom somebody still sends to.
+func (v *view) checkGone(rev rollout.Revision) {
+	w, r := v.w, v.route
+	if r == nil {
+		w.failf("I3", "%s is to be taken away while the route is not known", rev)
+		return
+	}
+	if r.written.of(rev) > 0 {
+		w.failf("I3", "%s has weight %s and is to be taken away", rev, r.written.of(rev))
+		return
+	}
+	waited := r.at.Sub(r.zeroAt[rev])
+	if waited >= w.spec.DrainTimeout {
+		return
+	}
+	switch {
+	case r.sending[rev] && (waited < w.spec.Settle || (w.route.measured && r.at.Sub(r.lastSent[rev]) < w.spec.Quiet)):
+		w.failf("I3", "%s is to be taken away %s after its weight became 0, and a proxy still sends to it", rev, waited)
+	case w.route.receipt && r.inFlight[rev]:
+		w.failf("I3", "%s is to be taken away %s after its weight became 0, and requests are in flight", rev, waited)
+	}
+}
+
+// checkSaved looks at a state on its way to the disk.
+func (w *World) checkSaved(s engine.Saved) {
+	c, st := &w.checks, s.State
+	was := w.store.saved.State
+	for _, e := range st.Decisions {
+		old, seen := c.events[e.N]
+		if seen {
+			if !reflect.DeepEqual(plain(old), plain(e)) {
+				w.failf("I15", "decision %d was %s (%s) and is %s (%s)", e.N, old.What, old.Why, e.What, e.Why)
+			}
+			continue
+		}
+		if e.N <= c.last {
+			w.failf("I15", "decision %d (%s) appears after %d", e.N, e.What, c.last)
+		}
+		if e.N != c.last+1 && c.ahead == 0 && !w.checks.jumps() {
+			w.failf("I15", "decision %d (%s) follows %d", e.N, e.What, c.last)
+		}
+		if e.By == "" || e.Why == "" {
+			w.failf("I15", "decision %d has no author or no reason", e.N)
+		}
+		c.events[e.N], c.last = e, e.N
+		w.follow(e, was, st)
+	}
+	if st.N < was.N {
+		w.failf("I15", "the number of the last decision falls from %d to %d", was.N, st.N)
+	}
+	if n := len(st.Decisions); n > 0 && st.Decisions[n-1].N != st.N {
+		w.failf("I15", "the last decision is %d, the state says %d", st.Decisions[n-1].N, st.N)
+	}
+	for rev := range c.condemned {
+		marked := false
+		for _, m := range st.Marks {
+			marked = marked || (m.Revision == rev && m.Kind == rollout.Condemned)
+		}
+		if !marked && len(st.Marks) < 50 {
+			w.failf("I17", "%s is not condemned any more", rev)
+		}
+	}
+	if r := st.Stable.Revision; r != was.Stable.Revision && was.Stable.Revision != "" {
+		named := false
+		for _, e := range st.Decisions {
+			if e.N > was.N {
+				switch e.What {
+				case rollout.EvPromoted, rollout.EvUndone, rollout.EvReverted, rollout.EvStableChanged, rollout.EvAdopted, rollout.EvStateRebuilt:
+					named = true
+				}
+			}
+		}
+		if !named {
+			w.failf("I5", "stable becomes %s without a decision", r)
+		}
+	}
+	w.checkPhase(was.Phase, st.Phase)
+}
+
+// jumps: numbers may jump only where the route was ahead of the state.
+func (c *checks) jumps() bool { return c.ahead > c.last }
+
+// plain is an event without what JSON does not keep.
+func plain(e rollout.Event) rollout.Event {
+	e.At = e.At.UTC().Round(0)
+	if len(e.Figures) == 0 {
+		e.Figures = nil
+	}
+	return e
+}
+
+// follow learns from a decision who is condemned.
+func (w *World) follow(e rollout.Event, was, st rollout.State) {
+	c := &w.checks
+	switch e.What {
+	case rollout.EvRolledBack, rollout.EvAborted:
+		if st.Ending != nil && (st.Ending.Result == rollout.RolledBack || st.Ending.Result == rollout.Aborted) && st.Canary.Revision == e.Rev {
+			c.condemned[e.Rev] = true
+		}
+	case rollout.EvUndone:
+		c.condemned[was.Stable.Revision] = true
+		delete(c.condemned, st.Stable.Revision)
+	case rollout.EvRetryStarted:
+		delete(c.condemned, st.Canary.Revision)
+	case rollout.EvPromoted, rollout.EvReverted, rollout.EvStableChanged, rollout.EvAdopted:
+		delete(c.condemned, st.Stable.Revision)
+	}
+	if e.What == rollout.EvUndoStarted {
+		delete(c.condemned, st.Canary.Revision)
+	}
+}
+
+// phases says which follows which.
+var phases = map[rollout.Phase][]rollout.Phase{
+	"":                  {rollout.Idle, rollout.Preparing, rollout.Progressing, rollout.Promoting},
+	rollout.Idle:        {rollout.Preparing},
+	rollout.Preparing:   {rollout.Progressing, rollout.Promoting, rollout.RollingBack},
+	rollout.Progressing: {rollout.Preparing, rollout.Promoting, rollout.RollingBack},
+	rollout.Promoting:   {rollout.Preparing, rollout.Progressing, rollout.Baking, rollout.RollingBack, rollout.Idle},
+	rollout.Baking:      {rollout.Preparing, rollout.Progressing, rollout.Promoting, rollout.RollingBack, rollout.Idle},
+	rollout.RollingBack: {rollout.Idle},
+}
+
+func (w *World) checkPhase(from, to rollout.Phase) {
+	if from == to || slices.Contains(phases[from], to) {
+		return
+	}
+	if from == "" && w.store.version > 0 {
+		return
+	}
+	w.failf("I17", "phase %s follows %s", to, from)
+}
+
+// checkTold: decisions are told in order, and only those that were saved.
+func (w *World) checkTold(es []rollout.Event) {
+	n := 0
+	for _, e := range es {
+		if e.N <= n {
+			w.failf("I15", "decision %d is told after %d", e.N, n)
+		}
+		n = e.N
+		saved, ok := w.checks.events[e.N]
+		if !ok {
+			w.failf("I16", "decision %d is told and was never saved", e.N)
+		} else if !reflect.DeepEqual(plain(saved), plain(e)) {
+			w.failf("I15", "decision %d is told otherwise than it was saved", e.N)
+		}
+	}
+	w.checks.told = max(w.checks.told, n)
+}
+
+// checkPass looks at what a pass decided.
+func (w *World) checkPass(res engine.Result, err error) {
+	w.stir(res, err)
+	if v := isViolation(err); v != nil {
+		w.failf("refused", "%s", v.Error())
+		return
+	}
+	if !res.Decided {
+		return
+	}
+	d, st := res.Decision, res.Before
+	if v := rollout.Check(w.spec, st, res.Seen, d); v != nil {
+		w.failf(v.Invariant, "Check: %s", v.Why)
+		return
+	}
+	w.learnR(d.Next, res.Seen)
+	w.checkProtects(res)
+	w.checkAdvance(res)
+	if w.chance(0.03) {
+		w.checkFixedPoint(res)
+	}
+}
+
+// learnR keeps the largest count of stable in this rollout.
+func (w *World) learnR(st rollout.State, obs rollout.Observation) {
+	c := &w.checks
+	if st.Canary.Revision != c.canary || !st.Started.Equal(c.started) {
+		c.canary, c.started, c.most = st.Canary.Revision, st.Started, 0
+	}
+	if !active(st) {
+		return
+	}
+	for _, x := range obs.Workloads.Items {
+		if x.Revision == st.Stable.Revision {
+			c.most = max(c.most, x.Replicas)
+		}
+	}
+}
+
+// checkProtects: what must be taken back is taken back within the pass.
+func (w *World) checkProtects(res engine.Result) {
+	st, next := res.Before, res.Decision.Next
+	if !active(st) || st.Phase == rollout.RollingBack {
+		return
+	}
+	gone := next.Phase == rollout.RollingBack || next.Canary.Revision != st.Canary.Revision
+	for _, c := range res.Seen.Commands {
+		if c.Verb == rollout.VerbAbort && !slices.Contains(st.Taken, c.ID) && (c.Revision == "" || c.Revision == st.Canary.Revision) &&
+			st.Stable.Revision != "" && !gone && !newerNote(st, res.Seen.Route) {
+			w.failf("I7", "an abort of %s was seen and it goes on (%s)", st.Canary.Revision, next.Phase)
+		}
+	}
+	if res.Seen.Report.Verdict == analysis.Fail && st.Move == rollout.MoveCanary && !st.Override && st.Phase != rollout.Preparing &&
+		!gone && !newerNote(st, res.Seen.Route) {
+		w.failf("I7", "the judge says Fail of %s and it goes on (%s)", st.Canary.Revision, next.Phase)
+	}
+	if next.Phase != rollout.RollingBack || next.Canary.Revision == "" || next.Granted == 0 {
+		return
+	}
+	if n, ok := ready(res.Seen.Workloads, st.Stable.Revision); !ok || n > 0 {
+		w.failf("I7", "%s is taken back, stable may answer, and it keeps %s", next.Canary.Revision, next.Granted)
+	}
+}
+
+func newerNote(st rollout.State, r rollout.Route) bool { return r.Note != nil && r.Note.N > st.N }
+
+func ready(ws rollout.Workloads, r rollout.Revision) (int, bool) {
+	if ws.Known == rollout.Unknown {
+		return 0, false
+	}
+	for _, x := range ws.Items {
+		if x.Revision == r {
+			return x.Ready, x.ReadyKnown
+		}
+	}
+	return 0, true
+}
+
+// checkAdvance is I10: nothing goes on by itself without data.
+func (w *World) checkAdvance(res engine.Result) {
+	st, next, rep := res.Before, res.Decision.Next, res.Seen.Report
+	if w.spec.Analysis.None || st.Move != rollout.MoveCanary || st.Full || next.Full || st.Unjudged || next.Unjudged {
+		return
+	}
+	for _, e := range res.Decision.Events {
+		went := (e.What == rollout.EvPromoted || (e.What == rollout.EvStepStarted && st.Phase == rollout.Progressing && st.Entered &&
+			st.Step < len(st.Plan) && st.Plan[st.Step].Kind == rollout.StepWeight)) && next.Canary.Revision != "" || e.What == rollout.EvPromoted && !st.Closing
+		if !went {
+			continue
+		}
+		switch {
+		case e.By == "rule" && rep.Verdict != analysis.Pass:
+			w.failf("I10", "decision %d (%s) by rule, with verdict %s", e.N, e.What, rep.Verdict)
+		case e.By == "deadline" && (rep.Verdict == analysis.Unavailable || rep.Verdict == analysis.Fail || !rep.Calm || rep.BothBreak || rep.CanaryRequests < 1):
+			w.failf("I10", "decision %d (%s) at the deadline, with verdict %s, calm %v", e.N, e.What, rep.Verdict, rep.Calm)
+		case e.By == "rule" || e.By == "deadline":
+			if paused(w.spec, st) {
+				w.failf("I8", "decision %d (%s) while paused", e.N, e.What)
+			}
+		}
+	}
+}
+
+func paused(spec rollout.Spec, st rollout.State) bool { return spec.Suspend || len(st.Pauses) > 0 }
+
+// checkFixedPoint is I18: the same input twice gives the same answer, and what
+// was decided is not decided again.
+func (w *World) checkFixedPoint(res engine.Result) {
+	if w.opts.Policy != nil {
+		return
+	}
+	again := rollout.Decide(w.spec, res.Before, res.Seen, res.At)
+	if !reflect.DeepEqual(again, res.Decision) {
+		w.failf("I18", "the same input has two answers: %+v and %+v", again, res.Decision)
+		return
+	}
+	st := res.Decision.Next
+	for range 12 {
+		d := rollout.Decide(w.spec, st, res.Seen, res.At)
+		if len(d.Events) == 0 && d.Save != rollout.SaveMust {
+			return
+		}
+		st = d.Next
+	}
+	w.failf("I18", "the same observation is decided upon again and again: %s %+v", st.Phase, lastEvents(st))
+}
+
+func lastEvents(st rollout.State) []rollout.Event {
+	return st.Decisions[max(0, len(st.Decisions)-2):]
+}
