@@ -466,7 +466,9 @@ func (p *pass) scale() []Scale {
 		out = append(out, s)
 	}
 	if p.active() {
-		floor(st.Stable, p.need(Whole))
+		// Without headroom: R is learnt from stable's own count, and must not
+		// grow by what we ask for ourselves.
+		floor(st.Stable, max(1, st.R))
 		if st.Phase != RollingBack {
 			floor(st.Canary, p.need(p.target()))
 		}
