@@ -413,10 +413,8 @@ func (p *pass) ended(s Step) bool {
 		if p.approved(s) {
 			return end("rule", "it was approved")
 		}
-		if s.Until > 0 {
-			if !p.paused() { // its own clock: no split is being watched for it
-				st.WaitFor += p.dt
-			}
+		if s.Until > 0 && !p.paused() { // its own clock: no split is being watched for it
+			st.WaitFor += p.dt
 			if st.WaitFor >= s.Until {
 				p.pausePolicy(fmt.Sprintf("nobody approved within %s; `serin approve`, then `serin resume`", short(s.Until)))
 			} else {
