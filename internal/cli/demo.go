@@ -37,7 +37,7 @@ With --check it recomputes the sums from what an earlier demo left.`,
 		},
 	}
 	c.Flags().StringVar(&o.Out, "out", "demo-out", "folder for the record and the request logs")
-	c.Flags().IntVar(&o.Rate, "rate", 200, "requests per second")
+	c.Flags().IntVar(&o.Rate, "rate", 400, "requests per second")
 	c.Flags().StringVar(&check, "check", "", "recompute the sums of the demo that left this folder")
 	return c
 }

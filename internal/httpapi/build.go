@@ -255,8 +255,6 @@ func ready(p Pass, v RolloutView) ConditionView {
 		c.Reason, c.Message = resultReason(o.Result), o.Why
 	case v.Stalled != "":
 		c.Reason, c.Message = "Stalled", v.Stalled
-	case len(p.State.Leaving) > 0:
-		c.Reason = "Leaving"
 	default:
 		c.Status, c.Reason = "True", "Stable"
 	}
@@ -346,7 +344,7 @@ func exitCode(v RolloutView, st rollout.State) int {
 		return ExitApproval
 	case underWay(st) && v.Stalled != "" && st.Phase != rollout.RollingBack:
 		return ExitError
-	case underWay(st) || len(st.Leaving) > 0:
+	case underWay(st):
 		return ExitTimeout
 	case back:
 		return ExitRolledBack
