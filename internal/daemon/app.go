@@ -97,9 +97,7 @@ func (a *app) resume(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the state of %s: %w", a.name, err)
 	}
-	a.mu.Lock()
-	p := a.plan
-	a.mu.Unlock()
+	p := a.planNow()
 	if saved.State.Stable.Revision == "" {
 		return nil
 	}
@@ -135,9 +133,7 @@ func (a *app) follow(p plan) error {
 // routes makes the router's route and declared weights follow the documents and
 // the versions that are there.
 func (a *app) routes() error {
-	a.mu.Lock()
-	p := a.plan
-	a.mu.Unlock()
+	p := a.planNow()
 	names := map[rollout.Revision]string{}
 	counts := map[rollout.Revision]int{}
 	current := map[string]rollout.Revision{} // by label: what the documents mean by it
@@ -344,6 +340,11 @@ func (a *app) Check(_ context.Context, stable, canary rollout.Revision) ([]rollo
 
 // Declared gives the weights of the user's files as last understood.
 func (a *app) Declared(context.Context) (*rollout.Declared, error) {
+	if a.versions.Settling() {
+		// An edit is obeyed or not by what the versions can carry; after a start
+		// that is not seen yet, and an edit made meanwhile must not be missed.
+		return nil, nil
+	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.plan.declared == nil {
@@ -366,4 +367,11 @@ func text(err error) string {
 		return ""
 	}
 	return err.Error()
+}
+
+// planNow is what the documents say, as last understood.
+func (a *app) planNow() plan {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.plan
 }

@@ -54,9 +54,7 @@ func (d *Daemon) Deploy(ctx context.Context, ref httpapi.Ref, q httpapi.Deploy) 
 		}
 		return httpapi.Deployed{}, err
 	}
-	a.mu.Lock()
-	p := a.plan
-	a.mu.Unlock()
+	p := a.planNow()
 	stable, label, err := a.model(p, q)
 	if err != nil {
 		return httpapi.Deployed{}, err
