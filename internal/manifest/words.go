@@ -35,6 +35,9 @@ func SplitWords(line string) ([]string, error) {
 	var words []string
 	var word strings.Builder
 	inWord := false
+	if strings.IndexByte(line, 0) >= 0 {
+		return nil, errors.New("a zero byte: no argument can carry it")
+	}
 	for i := 0; i < len(line); i++ {
 		c := line[i]
 		switch {
@@ -59,8 +62,6 @@ func SplitWords(line string) ([]string, error) {
 			inWord = true
 		case strings.IndexByte(shellOnly, c) >= 0:
 			return nil, fmt.Errorf("%q: no shell is involved here: put it in quotes if it is meant literally, or run sh -c '...'", c)
-		case c == 0:
-			return nil, errors.New("a zero byte: no argument can carry it")
 		default:
 			word.WriteByte(c)
 			inWord = true
@@ -80,8 +81,6 @@ func quoted(s string, quote byte, word *strings.Builder) (int, error) {
 			return i, nil
 		case s[i] == '\\' && quote == '"' && i+1 < len(s) && strings.IndexByte("\"\\$`", s[i+1]) >= 0:
 			i++
-		case s[i] == 0:
-			return 0, errors.New("a zero byte: no argument can carry it")
 		}
 		word.WriteByte(s[i])
 	}
