@@ -42,7 +42,7 @@ const (
 	spreadMemory = 3600.0
 	// gateSpreads is by how many times the spread between stable's pods the
 	// canary must differ.
-	gateSpreads = 3.0
+	gateSpreads = 4.0
 )
 
 // recent holds decayed sums of both arms: what the gate looks at.
@@ -123,6 +123,7 @@ type calibration struct {
 	Pods       float64 `json:"pods,omitempty"` // how many there were last
 	// How unlike the pods are: the gate's least effects.
 	CVErrors float64 `json:"cvErrors,omitempty"`
+	Level    float64 `json:"level,omitempty"` // the pods' common share of failures, decayed as what tells them apart
 	CVSlow   float64 `json:"cvSlow,omitempty"`
 }
 
@@ -135,7 +136,7 @@ func (c *calibration) check() error {
 			errs = append(errs, errors.New("a trial's time is out of range"))
 		}
 	}
-	for _, x := range [...]float64{c.Short.Done, c.Long.Done, c.Longest, c.PodSeconds, c.Pods, c.CVErrors, c.CVSlow} {
+	for _, x := range [...]float64{c.Short.Done, c.Long.Done, c.Longest, c.PodSeconds, c.Pods, c.Level, c.CVErrors, c.CVSlow} {
 		if !sane(x) {
 			errs = append(errs, errors.New("a sum is out of range"))
 		}
@@ -240,6 +241,11 @@ func (j *Judge) spread(pods []*pod) {
 		return math.Min(math.Sqrt(over/scale), 10)
 	}
 	c.CVErrors = cv(podErrors)
+	var n, k float64
+	for _, p := range pods {
+		n, k = n+p.SN, k+p.SE
+	}
+	c.Level = ratio(k, n)
 	c.CVSlow = cv(podSlow)
 }
 
@@ -255,6 +261,9 @@ func (p *pod) streak(all *delta, dt float64, c *calibration) {
 	}
 	// Bad is what the others' rate in the same looks makes unlikely.
 	want := ratio(p.BSE, p.BSN) * p.BN
+	if all := c.Level * p.SN; all > 0 { // what it is like at all times is no bad time
+		want *= math.Max(1, (p.SE+2)/(all+2))
+	}
 	sd := math.Sqrt(want * (1 + ratio(p.BN, p.BSN)))
 	switch {
 	case p.BSN > 0 && p.BE > want+3*sd+1:
@@ -392,7 +401,7 @@ func (j *Judge) rescale(l *Look) {
 	}
 	// Bad times of stable's own pods are waited out, with half as much again.
 	if e.Cal.bursts() {
-		e.Delay = math.Max(e.Delay, 1.5*e.Cal.Longest+60)
+		e.Delay = math.Max(e.Delay, math.Min(1.5*e.Cal.Longest+60, mostDelay))
 	}
 	if fresh {
 		return

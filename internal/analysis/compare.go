@@ -381,11 +381,16 @@ func (j *Judge) delay(rule string, now int64) float64 {
 	if d == 0 {
 		return 0
 	}
-	// The more requests fail, the less likely is a bad minute of one pod.
+	// The more requests fail, the less likely is a bad minute of one pod; and
+	// alone, the more it matters whoever's doing it is.
 	a, b := ratio(e.R.CE, e.R.CN), ratio(e.R.SE, e.R.SN)
-	if a > 0.1 && a > 5*b {
-		part := math.Min(1, math.Log(a/0.1)/math.Log(drasticShare/0.1))
-		d = math.Max(math.Min(quickDelay, d), d*(1-part))
+	from, least := 0.1, quickDelay
+	if j.noControl {
+		from, least = 0.3, aloneQuick
+	}
+	if a > from && a > 5*b {
+		part := math.Min(1, math.Log(a/from)/math.Log(drasticShare/from))
+		d = math.Max(math.Min(least, d), d*(1-part))
 	}
 	return d
 }

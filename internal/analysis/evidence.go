@@ -35,11 +35,13 @@ const (
 	// maxDelay is how long evidence must last, in seconds, where stable's pods
 	// have not shown whether they have bad minutes of their own; sureFor pod
 	// seconds of watching them do away with it.
-	maxDelay = 240.0
-	sureFor  = 12000.0
+	maxDelay  = 240.0
+	mostDelay = 600.0 // whatever stable's pods do
+	sureFor   = 12000.0
 	// aloneDelay is the same where no stable arm has traffic: what hits
 	// everybody looks there like the canary's doing.
 	aloneDelay = 240.0
+	aloneQuick = 75.0
 	// warmDelay is the same for latency while the canary's pods are new.
 	warmDelay = 60.0
 	// drastic failure needs no more than this.
