@@ -22,6 +22,10 @@ type Options struct {
 	// for example "X-Serin-Version". Empty: no such header.
 	VersionHeader string
 
+	// StickyKey signs the cookies of Sticky.OwnCookie. With another key users are
+	// dealt out anew. Empty: made from Seed, which is no secret.
+	StickyKey []byte
+
 	// DrainTimeout bounds how long Drain waits for ordinary requests; 30 s if 0.
 	DrainTimeout time.Duration
 	// StreamDrainTimeout bounds how long Drain waits for upgraded connections

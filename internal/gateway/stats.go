@@ -29,6 +29,7 @@ type VersionStats struct {
 	Workload    string
 	InForce     bool      // is in the table in force, with at least one endpoint
 	InFlight    int64     // requests begun and not ended, on retired endpoints too
+	Shed        uint64    // requests that went to Overflow because of MaxInFlight; not evidence
 	LastRequest time.Time // when a request last began or ended; zero = never
 	Endpoints   []EndpointStats
 }
@@ -46,6 +47,13 @@ type EndpointStats struct {
 	Errors   uint64 // answered with 5xx, or Failed
 	Failed   uint64 // not answered to the end: no connection, cut, timed out
 	Retried  uint64 // attempts here that did nothing and were made again; not in Requests
+
+	// Shielded are repetitions of what failed on another version, Mirrored are
+	// copies of requests, MirrorErrors those of them that failed. None of these
+	// is in Requests: they are not a sample of what users ask for.
+	Shielded     uint64
+	Mirrored     uint64
+	MirrorErrors uint64
 
 	// Count[i] requests took at most LE[i] milliseconds, from the request's
 	// head to the last byte of the answer (to the first one for event streams

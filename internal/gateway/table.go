@@ -40,6 +40,15 @@ type Version struct {
 	Workload string // for the label destination_workload; Name if empty
 
 	Endpoints []Endpoint
+
+	// H2C makes the gateway speak HTTP/2 without TLS to the endpoints, as gRPC
+	// needs it. Otherwise it speaks HTTP/1.1 to them, whatever the client speaks.
+	H2C bool
+	// MaxInFlight bounds the requests in flight of the version; 0 = no bound.
+	// What is over it goes to the version Overflow of the same service and is
+	// counted as shed: it says nothing about the version.
+	MaxInFlight int
+	Overflow    string
 }
 
 // Endpoint is one replica of a version.
@@ -57,12 +66,76 @@ type Rule struct {
 	// Split has at least one destination, each version at most once; the
 	// weights sum up to FullWeight.
 	Split []Destination
+
+	// Sticky keeps a user on one version; nil splits request by request.
+	Sticky *Sticky
+	// Mirrors get copies of requests; their answers go to nobody.
+	Mirrors []Mirror
+	// Rewrite changes path and host on the way to the endpoint.
+	Rewrite *Rewrite
+	// Request and Response change headers on the way there and back.
+	Request, Response HeaderChange
+	// Timeout bounds a request from its head to the end of its answer; 0 = none.
+	// Upgraded connections are bounded until they are upgraded.
+	Timeout time.Duration
+	// Retries repeats, within the version, what failed and may be repeated.
+	Retries Retries
+	// Shield names the version on which a request is repeated that failed on
+	// another one (no answer, or 5xx), if it is idempotent and has no body. The
+	// failure is counted where it happened, the repetition apart. "" = off.
+	Shield string
 }
 
 // Destination is one share of a split.
 type Destination struct {
 	Version string
 	Weight  int // in 1/10000
+}
+
+// Sticky says by what a user is known. The user's version follows from that and
+// the weights alone, so raising a weight moves users to that version and none
+// away from it. Shares are exact for users in the long run, not for requests.
+// Exactly one of the fields is set.
+type Sticky struct {
+	Header string // the value of this header; without it, the rule's split decides
+	Cookie string // the value of this cookie, which the application sets; without it, the split decides
+	// OwnCookie names a cookie that the gateway sets, signed with
+	// Options.StickyKey. A value with a wrong signature is replaced.
+	OwnCookie string
+}
+
+// Mirror copies a share of the requests to a version. A copy is not awaited, is
+// dropped when too many are under way, and is not made of a request whose body
+// is larger than 16 KiB or of unknown length. Its Host has "-shadow" appended.
+type Mirror struct {
+	Version string
+	Share   int // in 1/10000
+}
+
+// Rewrite changes the request's target. The query stays as it was sent.
+type Rewrite struct {
+	Authority string // replaces the Host; "" = as sent
+	// Path replaces the path where Prefix is "" and Path is not; otherwise it
+	// replaces Prefix at the path's beginning.
+	Prefix, Path string
+}
+
+// HeaderChange changes headers: first Remove, then Set, then Add.
+type HeaderChange struct {
+	Remove   []string
+	Set, Add []Header
+}
+
+// Header is one header with its value.
+type Header struct{ Name, Value string }
+
+// Retries bounds what is repeated beyond the one repetition of attempts that
+// provably did nothing. Only idempotent requests without a body are repeated;
+// every failed attempt is counted where it failed.
+type Retries struct {
+	Attempts int           // repetitions, at most 10; 0 = none
+	PerTry   time.Duration // bounds the wait for the answer's head in one attempt; 0 = none
+	On5xx    bool          // repeats answers with 5xx too, not only where no answer came
 }
 
 // Match holds when all of its parts hold. The zero Match matches everything.
