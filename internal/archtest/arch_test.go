@@ -120,7 +120,7 @@ var bans = []struct {
 		"fakes and the simulator are for tests, and for `serin simulate`"},
 	{[]string{""}, nil, []string{"gonum.org"},
 		"an oracle in tests, not a dependency"},
-	{[]string{""}, []string{"cmd", "internal/daemon", "internal/cli", "internal/demo", "internal/controller", "internal/workload/process"}, []string{"os/signal"},
+	{[]string{""}, []string{"cmd", "internal/daemon", "internal/cli", "internal/demo", "internal/controller", "internal/workload/process", "test"}, []string{"os/signal"},
 		"signals are the business of what a person starts"},
 }
 

@@ -114,9 +114,10 @@ func (p *pass) rebuild(n Note) bool {
 	p.begin(canary, MoveCanary, 0, k)
 	if w > 0 {
 		st.Phase, st.Step = Progressing, p.stepAt(w)
-		st.Entered, st.Granted, st.Confirmed = true, w, w
-		if w == Whole {
-			st.Phase, st.Step = Promoting, len(st.Plan)-1
+		st.Granted, st.Confirmed = w, w
+		st.Entered = st.Plan[st.Step].Weight <= w // less than the first step: that one comes next
+		if w >= Whole-p.spec.Promotion.Control {
+			st.Phase, st.Step, st.Entered = Promoting, len(st.Plan)-1, true
 		}
 	}
 	return true
@@ -190,10 +191,14 @@ func (p *pass) behindRoute() bool {
 
 // deleted ends what runs when the document goes away.
 func (p *pass) deleted() bool {
-	if !p.spec.Deleted || !p.active() || p.st.Phase == RollingBack {
-		return p.spec.Deleted && !p.active()
-	}
 	st := &p.st
+	switch {
+	case !p.spec.Deleted, st.Phase == RollingBack:
+		return false
+	case !p.active():
+		p.quiet = p.quiet || p.foreign != nil // the route is not ours any more
+		return true
+	}
 	if st.Phase == Baking && st.Granted == Whole && !st.LiveAt.IsZero() && p.obs.Report.Calm {
 		p.finish("git", "the Rollout was deleted while everything went to this version, and nothing speaks against it.")
 		return true
@@ -381,9 +386,18 @@ func (p *pass) drifts() bool {
 	case lowered && (p.spec.Drift == Obey || fight):
 		p.obey(f.canary, f.manager, fmt.Sprintf("%s set the route to %s: obeyed, and paused there.", f.manager, f.print))
 		return true
+	case st.Phase == RollingBack && f.canary < st.Granted:
+		// It is on its way to 0 and only waited for stable: never up again.
+		n := p.event(EvDriftObeyed, f.manager, st.Granted.String(), f.canary.String(), fmt.Sprintf("%s took traffic from %s, which is being taken back anyway (%s).", f.manager, st.Canary.Revision.Label(), f.print))
+		p.grant(f.canary, n)
+		st.Drift.Foreign, st.Drift.Seen = false, ""
+		return true
 	case first:
 		what := "raised what the canary gets"
-		if f.canary < st.Granted && !f.others {
+		switch {
+		case f.others:
+			what = "sent traffic to versions that have none in this rollout"
+		case f.canary < st.Granted:
 			what = "lowered what the canary gets"
 			if p.spec.Drift == Obey || !p.carries(st.Stable.Revision, Whole-f.canary) {
 				what = "sent the traffic where nobody is ready to take it"

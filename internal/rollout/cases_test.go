@@ -646,6 +646,18 @@ var hardCases = []hardCase{
 		b.run(3 * time.Second)
 		b.phase(Progressing, 500)
 	}},
+	{22, "AnApprovalHasItsOwnDeadline", "When it is over the canary is taken back: a decision that nobody made is no yes. Retry asks again.", func(t *testing.T) {
+		b := newBench(t)
+		b.spec.Steps = append(b.spec.Steps[:1:1], append([]Step{{Kind: StepApproval, ID: "a", Until: time.Hour}}, b.spec.Steps[1:]...)...)
+		b.canary(500)
+		b.run(50 * time.Minute)
+		b.want(b.d.Status.Waiting == WaitApproval && !b.d.Status.Until.IsZero(), "no countdown")
+		b.run(20 * time.Minute)
+		b.want(b.st.Phase == Idle && b.count(EvRolledBack) == 1, "still waiting")
+		b.say(VerbRetry)
+		b.run(5 * time.Second)
+		b.phase(Progressing, 500)
+	}},
 	{22, "AFailedTestRollsBack", "Before any user sees it.", func(t *testing.T) {
 		b := newBench(t)
 		b.spec.Steps = append([]Step{{Kind: StepTest, Test: "smoke", ID: "t"}}, b.spec.Steps...)

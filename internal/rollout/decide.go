@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/serin-dev/serin/internal/analysis"
@@ -355,6 +356,7 @@ func (p *pass) rollBack(what What, e Ending, condemn bool) {
 // decision gathers the answers.
 func (p *pass) decision() Decision {
 	st := &p.st
+	p.quiet = p.quiet || p.uncovered()
 	d := Decision{Events: p.events, Tests: p.tests}
 	if !p.quiet && st.Stable.Revision != "" && p.obs.Route.Known != Absent {
 		d.Traffic = trafficFor(*st)
@@ -389,6 +391,31 @@ func (p *pass) decision() Decision {
 	d.Lowers = d.Traffic != nil && (lowers(*d.Traffic, p.obs.Route, p.was) || (st.Phase == RollingBack && p.was.Phase != RollingBack))
 	d.Save = saveFor(p.was, *st)
 	return d
+}
+
+// uncovered: the split would give the canary more than it was last seen to
+// have, and it cannot be known now that it could carry that. The decision may
+// be older than the write (one that was lost, a crash in between), so that what
+// was ready then has to be ready again: invariant I2. Until then the route is
+// left alone.
+func (p *pass) uncovered() bool {
+	st, r := &p.st, p.obs.Route
+	if !p.active() || st.Granted <= st.Confirmed || (r.Known == Present && r.Weights[st.Canary.Revision] >= st.Granted) {
+		return false
+	}
+	if r.Known != Present || st.Phase == RollingBack {
+		return true
+	}
+	least := p.need(st.Granted)
+	if st.Unjudged {
+		least = 1
+	}
+	n, ok := p.ready(st.Canary.Revision)
+	if ok && n >= least {
+		return false
+	}
+	p.wait(WaitCapacity, fmt.Sprintf("Waiting for capacity: %s was decided and is not in force; %d replicas of %s have to be ready first.", st.Granted, least, st.Canary.Revision.Label()))
+	return true
 }
 
 // trafficFor restates the split from the state alone.
@@ -524,7 +551,7 @@ func (p *pass) holdHPA(w *Workload) {
 
 // mayRetire: invariant I3. Nobody is scaled down who has, or may have, traffic.
 func (p *pass) mayRetire(l Leaving) bool {
-	return l.Gone && !p.now.Before(l.Due) && !p.paused() && !p.st.Drift.Foreign && p.foreign == nil &&
+	return l.Gone && !p.quiet && !p.now.Before(l.Due) && !p.paused() && !p.st.Drift.Foreign && p.foreign == nil &&
 		l.Revision != p.st.Stable.Revision && l.Revision != p.st.Canary.Revision && p.obs.Route.Known == Present
 }
 

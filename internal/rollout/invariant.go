@@ -114,7 +114,7 @@ func checkRise(spec Spec, was State, obs Observation, d Decision) *Violation {
 		return bad("I9", "the weight rises while the route is not known")
 	}
 	for _, l := range next.Leaving {
-		if l.Revision != c && l.Revision != next.Stable.Revision && !l.Gone {
+		if !next.Unjudged && l.Revision != c && l.Revision != next.Stable.Revision && !l.Gone {
 			return bad("I6", "%s gets weight while %s is leaving", c, l.Revision)
 		}
 	}

@@ -163,6 +163,10 @@ func sameSteps(a, b []Step) bool {
 
 // progress goes on where it may.
 func (p *pass) progress() {
+	if p.active() && p.obs.Route.Known == Absent {
+		p.status.Stalled = "the route does not exist any more: nothing can be moved, and nothing is scaled down."
+		p.wait(WaitRoute, "Stalled: "+p.status.Stalled)
+	}
 	switch p.st.Phase {
 	case Preparing:
 		p.prepare()
@@ -416,10 +420,10 @@ func (p *pass) ended(s Step) bool {
 		if s.Until > 0 && !p.paused() { // its own clock: no split is being watched for it
 			st.WaitFor += p.dt
 			if st.WaitFor >= s.Until {
-				p.pausePolicy(fmt.Sprintf("nobody approved within %s; `serin approve`, then `serin resume`", short(s.Until)))
-			} else {
-				p.until(p.now.Add(s.Until - st.WaitFor))
+				p.rollBack(EvRolledBack, Ending{Result: RolledBack, By: "deadline", Why: fmt.Sprintf("nobody approved %s within %s.", v, short(s.Until))}, true)
+				return false
 			}
+			p.until(p.now.Add(s.Until - st.WaitFor))
 		}
 		who := "anybody who may send commands"
 		if len(s.By) > 0 {
