@@ -67,12 +67,25 @@ type Result struct {
 	Seen     rollout.Observation // with the judge's report
 	Sampled  *Sampled            // nil: no look was due
 	Decision rollout.Decision
-	// State is what holds after the pass: the decision's Next, or Before where
-	// it could not be saved.
+	// State is what holds after the pass: the decision's Next where Taken, else
+	// Before, because Next could not be saved or must not be.
 	State rollout.State
-	Wrote Wrote
+	Taken bool
+	// Loaded is what this pass took over from the store, where it had to: the
+	// first pass, after a conflict, and after a save that was applied although
+	// it failed.
+	Loaded *Loaded
+	Wrote  Wrote
 	// Wake is when to pass again if nothing happens; zero = no need.
 	Wake time.Time
+}
+
+// Loaded is a stored copy that was taken over.
+type Loaded struct {
+	Saved
+	// JudgeKept: the judge in memory is younger than the copy's evidence, and
+	// goes on.
+	JudgeKept bool
 }
 
 // Wrote says which writes a pass made, or tried to make.
@@ -140,24 +153,27 @@ func (e *Engine) Respec(spec rollout.Spec, cfg analysis.Config) error {
 	return nil
 }
 
+// Evidence is the judge's memory as it is now.
+func (e *Engine) Evidence() ([]byte, error) { return e.mind.Evidence() }
+
 // Pass does one pass. The error joins everything that went wrong; the result
 // is valid all the same, and Wake says when to try again.
 func (e *Engine) Pass(ctx context.Context) (Result, error) {
-	loadErr := e.load(ctx)
+	loaded, loadErr := e.load(ctx)
 	if !e.loaded {
-		now := e.opts.Now()
+		now := e.opts.Now().UTC()
 		e.failures++
 		return Result{At: now, Wake: now.Add(e.retryIn(loadErr, false))}, loadErr
 	}
 
 	obs, seen, readErr := e.observe(ctx)
-	now := e.opts.Now()
+	now := e.opts.Now().UTC()
 	before := e.state
 	d, obs := e.mind.Think(before, obs, seen, now)
-	res := Result{At: now, Decided: true, Before: before, Seen: obs, Sampled: seen, Decision: d}
+	res := Result{At: now, Decided: true, Before: before, Seen: obs, Sampled: seen, Decision: d, Loaded: loaded}
 
 	lowers := lowersExposure(d, before, obs.Route)
-	saveErr, applyErr := e.carryOut(ctx, d, before, obs, lowers, now, &res.Wrote)
+	saveErr, applyErr := e.carryOut(ctx, d, before, obs, lowers, now, &res)
 	e.saveError, e.applyError = text(saveErr), text(applyErr)
 	doneErr := e.done(ctx, obs.Commands)
 	tellErr := e.tell(ctx, now)
@@ -175,10 +191,10 @@ func (e *Engine) Pass(ctx context.Context) (Result, error) {
 
 // load makes sure that what is in memory is what is stored. It reads the store
 // at first, after a conflict, and after a save of which it is not known whether
-// it was applied.
-func (e *Engine) load(ctx context.Context) error {
+// it was applied. What it took over is returned.
+func (e *Engine) load(ctx context.Context) (*Loaded, error) {
 	if e.loaded && e.doubt == nil {
-		return nil
+		return nil, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, e.opts.ReadTimeout)
 	defer cancel()
@@ -186,25 +202,25 @@ func (e *Engine) load(ctx context.Context) error {
 	if err != nil {
 		// With something in memory the pass goes on: a store that is away must
 		// not stop a canary from being taken back.
-		return fmt.Errorf("loading the state: %w", err)
+		return nil, fmt.Errorf("loading the state: %w", err)
 	}
 	doubt := e.doubt
 	e.doubt = nil
 	switch {
 	case e.loaded && s.Version == e.stored.Version:
-		return nil // it was not applied; what is in memory goes on
+		return nil, nil // it was not applied; what is in memory goes on
 	case e.loaded && doubt != nil && same(s, *doubt):
 		e.stored, e.unsaved = s, false // it was applied; the judge in memory is younger than the evidence
 		e.state = s.State
-		return nil
+		return &Loaded{Saved: s, JudgeKept: true}, nil
 	}
 	e.loaded, e.stored, e.state, e.unsaved, e.asked = true, s, s.State, false, nil
 	e.told = s.Told
 	e.savedAt = time.Time{}
 	if err := e.mind.Restore(s.Evidence); err != nil {
-		return fmt.Errorf("the evidence so far is lost, it starts from nothing: %w", err)
+		return &Loaded{Saved: s}, fmt.Errorf("the evidence so far is lost, it starts from nothing: %w", err)
 	}
-	return nil
+	return &Loaded{Saved: s}, nil
 }
 
 // same says whether two copies hold the same, whatever their versions.
@@ -219,7 +235,7 @@ func (e *Engine) observe(ctx context.Context) (rollout.Observation, *Sampled, er
 	obs := rollout.Observation{SaveError: e.saveError, ApplyError: e.applyError}
 	var seen *Sampled
 	stable, canary := e.state.Stable.Revision, e.state.Canary.Revision
-	now := e.opts.Now()
+	now := e.opts.Now().UTC()
 
 	type read struct {
 		what string
@@ -307,7 +323,8 @@ func keep[T any](v T, err error) (T, error) {
 //	then, if it lowers exposure:  traffic, capacity given
 //	otherwise:                    capacity given, traffic
 //	then tests started, and at last capacity taken.
-func (e *Engine) carryOut(ctx context.Context, d rollout.Decision, before rollout.State, obs rollout.Observation, lowers bool, now time.Time, wrote *Wrote) (saveErr, applyErr error) {
+func (e *Engine) carryOut(ctx context.Context, d rollout.Decision, before rollout.State, obs rollout.Observation, lowers bool, now time.Time, res *Result) (saveErr, applyErr error) {
+	wrote := &res.Wrote
 	if broken := rollout.Check(e.mind.spec, before, obs, d); broken != nil {
 		// Not recorded either: what must not be decided was not decided.
 		refused := fmt.Errorf("a decision was not carried out, because it breaks what must hold: %w", broken)
@@ -326,7 +343,7 @@ func (e *Engine) carryOut(ctx context.Context, d rollout.Decision, before rollou
 			if lowers && d.Traffic.Stable == before.Stable.Revision {
 				// The way down needs no disk. The route's note says what was
 				// decided, and so does the memory, until it can be saved.
-				e.state, e.unsaved = d.Next, true
+				e.state, e.unsaved, res.Taken = d.Next, true, true
 				return err, e.route(ctx, d, obs.Route, wrote)
 			}
 			return err, nil
@@ -334,7 +351,7 @@ func (e *Engine) carryOut(ctx context.Context, d rollout.Decision, before rollou
 		// Only clocks are not saved: what is decided is in the store.
 		saveErr = err
 	}
-	e.state = d.Next
+	e.state, res.Taken = d.Next, true
 
 	give, take := e.scale(d.Scale, obs.Workloads)
 	var errs []error
@@ -492,9 +509,6 @@ func (e *Engine) tell(ctx context.Context, now time.Time) error {
 // wake is the earliest of what the decision, the judge and the errors ask for.
 func (e *Engine) wake(d rollout.Decision, bad error, lowers bool, now time.Time, wrote Wrote) time.Time {
 	wake := d.Wake
-	if !wake.IsZero() && !wake.After(now) && !wrote.Any() {
-		wake = now.Add(time.Second) // nothing changed, so at once would be for ever
-	}
 	at := func(t time.Time) {
 		if wake.IsZero() || t.Before(wake) {
 			wake = t
@@ -515,7 +529,13 @@ func (e *Engine) wake(d rollout.Decision, bad error, lowers bool, now time.Time,
 	} else if e.told > e.stored.Told && e.stored.Version != "" {
 		at(e.savedAt.Add(e.opts.SaveEvery))
 	}
-	return wake
+	switch {
+	case wake.IsZero() || wake.After(now):
+		return wake
+	case wrote.Any():
+		return now // at once: the next step may be open
+	}
+	return now.Add(time.Second) // nothing changed, so at once would be for ever
 }
 
 // retryIn is how long to wait after so many failures in a row. A way down is
