@@ -500,29 +500,35 @@ func (j *Judge) fitLayout(h *Histogram) bool {
 	return true
 }
 
-// mergeLayout leaves n bounds of h by joining the rarest neighbours; keep stays.
+// mergeLayout leaves n bounds of h, spread evenly over the logarithm of the
+// time; keep stays. What the counts are does not matter: a layout is chosen
+// once, often before there is any traffic, and has to serve for what a later
+// version may do. Bounds outside of a millisecond to half a minute, where few
+// services live, count for little.
 func mergeLayout(h *Histogram, n int, keep float64) []float64 {
 	le := append([]float64(nil), h.LE...)
-	c := append([]float64(nil), h.Count...)
 	for len(le) > n {
-		best, at := math.Inf(1), 0
+		best, at := math.Inf(1), len(le)-1
 		for i := range le {
 			if sameBound(le[i], keep) {
 				continue
 			}
-			lo, hi := 0.0, c[i]
+			lo, hi := le[i]/2, le[i]*2
 			if i > 0 {
-				lo = c[i-1]
+				lo = le[i-1]
 			}
-			if i+1 < len(c) {
-				hi = c[i+1]
+			if i+1 < len(le) {
+				hi = le[i+1]
 			}
-			if w := hi - lo; w < best {
+			w := math.Log(hi / lo)
+			if le[i] < 1 || le[i] > 30_000 {
+				w /= 20
+			}
+			if w < best {
 				best, at = w, i
 			}
 		}
 		le = append(le[:at], le[at+1:]...)
-		c = append(c[:at], c[at+1:]...)
 	}
 	return le
 }
