@@ -39,6 +39,9 @@ func (p *pass) adopts() bool {
 		}
 		if p.take(c); stable == nil {
 			p.event(EvRefused, c.By, "", "", fmt.Sprintf("adopt %s: there is no such version; there are: %s.", c.Revision, p.versions()))
+		} else if n, ok := p.ready(stable.Revision); (!ok || n == 0) && r.Weights[stable.Revision] < Whole {
+			p.event(EvRefused, c.By, "", "", fmt.Sprintf("adopt %s: no replica of it is known to be ready, and everything would go to it.", stable.Revision.Label()))
+			stable = nil
 		}
 	}
 	if stable == nil {
@@ -52,7 +55,7 @@ func (p *pass) adopts() bool {
 		return true
 	}
 	st.Stable = objectOf(*stable)
-	st.R = max(1, stableCount(stable))
+	st.R = max(1, p.stableCount(stable))
 	p.water(stable)
 	for i := range p.obs.Workloads.Items {
 		w := &p.obs.Workloads.Items[i]
@@ -97,7 +100,7 @@ func (p *pass) rebuild(n Note) bool {
 		return false
 	}
 	st.Stable, st.N = objectOf(*stable), max(st.N, n.N)
-	st.R = max(1, stableCount(stable))
+	st.R = max(1, p.stableCount(stable))
 	p.water(stable)
 	p.declare()
 	for _, c := range n.Condemned {
@@ -386,7 +389,15 @@ func (p *pass) drifts() bool {
 	case lowered && (p.spec.Drift == Obey || fight):
 		p.obey(f.canary, f.manager, fmt.Sprintf("%s set the route to %s: obeyed, and paused there.", f.manager, f.print))
 		return true
-	case st.Phase == RollingBack && f.canary < st.Granted:
+	case f.canary > st.Granted && !p.canZero() && p.answers(st.Canary.Revision):
+		// Undoing it would leave the users with nobody.
+		p.quiet = true
+		p.status.Stalled = fmt.Sprintf("%s set the route to %s, and %s has no ready replica to take that back; it is left so until it has.", f.manager, f.print, st.Stable.Revision.Label())
+		if first {
+			p.event(EvDriftLeft, f.manager, st.Granted.String(), f.print, p.status.Stalled)
+		}
+		return first
+	case st.Phase == RollingBack && f.canary >= 0 && f.canary < st.Granted:
 		// It is on its way to 0 and only waited for stable: never up again.
 		n := p.event(EvDriftObeyed, f.manager, st.Granted.String(), f.canary.String(), fmt.Sprintf("%s took traffic from %s, which is being taken back anyway (%s).", f.manager, st.Canary.Revision.Label(), f.print))
 		p.grant(f.canary, n)
@@ -450,7 +461,11 @@ func (p *pass) driftAtRest(f *foreign, first bool) bool {
 			carried = false
 		}
 	}
-	if !carried || total != Whole {
+	elsewhere := false
+	for rev, w := range p.obs.Route.Weights {
+		elsewhere = elsewhere || (rev != st.Stable.Revision && w > 0 && p.answers(rev))
+	}
+	if (!carried || total != Whole) && (p.canZero() || !elsewhere) {
 		if first {
 			n := p.event(EvDriftUndone, "rule", f.print, "100 % "+st.Stable.Revision.Label(), fmt.Sprintf("%s sent the traffic where nobody is ready to take it (%s): put right.", f.manager, f.print))
 			p.grantSame(n)
@@ -464,6 +479,12 @@ func (p *pass) driftAtRest(f *foreign, first bool) bool {
 		p.event(EvDriftLeft, f.manager, "100 % "+st.Stable.Revision.Label(), f.print, st.Stalled)
 	}
 	return false
+}
+
+// answers: somebody of this version is known to be ready.
+func (p *pass) answers(r Revision) bool {
+	n, ok := p.ready(r)
+	return ok && n > 0
 }
 
 // carries: the version has the ready replicas for a weight. Not known is no.

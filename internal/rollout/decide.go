@@ -48,6 +48,7 @@ type pass struct {
 	st   State
 
 	dt      time.Duration // time since the last pass that counts
+	tick    time.Duration // the same, for what must not end early: at most smallStep
 	inForce bool          // the route holds what is granted, and nobody else wrote it
 	foreign *foreign      // somebody else's split
 	newer   bool          // the route's note is ahead of the state
@@ -75,6 +76,11 @@ type foreign struct {
 // activeMeasure is how often the samples are looked at while a canary is out.
 const activeMeasure = time.Second
 
+// smallStep is how much one pass may add to a wait that protects users: for a
+// route to settle, for traffic to be gone. A clock that jumped and a process
+// that was away make such a wait longer, never shorter.
+const smallStep = 5 * time.Second
+
 // gapGrace is how late a pass may be and still count as observed time.
 const gapGrace = time.Minute
 
@@ -96,6 +102,10 @@ func (p *pass) open() {
 		if p.now.After(st.NextWake.Add(gapGrace)) {
 			p.dt = 0
 		}
+		if st.Share.At.After(p.now) { // the clock went back
+			st.Share.At = p.now
+		}
+		p.tick = min(max(0, p.now.Sub(st.LastPass)), smallStep)
 	}
 	if st.Canary.Revision != "" {
 		st.Exposed = max(st.Exposed, p.obs.Report.Exposed)
@@ -183,7 +193,7 @@ func (p *pass) once(key string) bool {
 func (p *pass) grant(w Weight, n int) {
 	st := &p.st
 	st.Granted, st.TrafficN = w, n
-	st.Asked, st.LiveAt, st.Share = time.Time{}, time.Time{}, Share{}
+	st.Asked, st.Settled, st.LiveAt, st.Share = time.Time{}, 0, time.Time{}, Share{}
 	p.inForce = false
 }
 
@@ -266,7 +276,7 @@ func (p *pass) begin(w *Workload, move Move, try int, n int) {
 	st.Approvals, st.TestsRun = nil, nil
 	st.Pauses = personPauses(st.Pauses)
 	if s := p.workload(st.Stable.Revision); s != nil {
-		st.R = stableCount(s)
+		st.R = p.stableCount(s)
 	}
 	if move == MoveUndo {
 		st.R = max(st.R, st.Previous.R)
@@ -356,7 +366,7 @@ func (p *pass) rollBack(what What, e Ending, condemn bool) {
 // decision gathers the answers.
 func (p *pass) decision() Decision {
 	st := &p.st
-	p.quiet = p.quiet || p.uncovered()
+	p.quiet = p.quiet || p.uncovered() || p.strands()
 	d := Decision{Events: p.events, Tests: p.tests}
 	if !p.quiet && st.Stable.Revision != "" && p.obs.Route.Known != Absent {
 		d.Traffic = trafficFor(*st)
@@ -376,7 +386,8 @@ func (p *pass) decision() Decision {
 			d.Wake = t
 		}
 	}
-	if p.active() {
+	st.LastPass, st.NextWake = time.Time{}, time.Time{}
+	if p.active() || len(st.Leaving) > 0 || p.retiringOpen() || st.LiveAt.IsZero() && st.Stable.Revision != "" {
 		st.LastPass, st.NextWake = p.now, d.Wake
 	}
 	p.status.Stalled = firstOf(p.status.Stalled, st.Stalled)
@@ -400,10 +411,16 @@ func (p *pass) decision() Decision {
 // left alone.
 func (p *pass) uncovered() bool {
 	st, r := &p.st, p.obs.Route
-	if !p.active() || st.Granted <= st.Confirmed || (r.Known == Present && r.Weights[st.Canary.Revision] >= st.Granted) {
+	if !p.active() || (r.Known == Present && r.Weights[st.Canary.Revision] >= st.Granted) {
 		return false
 	}
-	if r.Known != Present || st.Phase == RollingBack {
+	if st.Phase == RollingBack {
+		return st.Granted > 0 // held where it is, and never up again
+	}
+	if st.Granted <= st.Confirmed {
+		return false
+	}
+	if r.Known != Present {
 		return true
 	}
 	least := p.need(st.Granted)
@@ -416,6 +433,27 @@ func (p *pass) uncovered() bool {
 	}
 	p.wait(WaitCapacity, fmt.Sprintf("Waiting for capacity: %s was decided and is not in force; %d replicas of %s have to be ready first.", st.Granted, least, st.Canary.Revision.Label()))
 	return true
+}
+
+// strands: the split would take traffic from somebody who answers and give it
+// to stable, of which it is known that nobody is ready. The split is held as it
+// is until somebody of stable is.
+func (p *pass) strands() bool {
+	st, r := &p.st, p.obs.Route
+	if p.canZero() || r.Known != Present || st.Stable.Revision == "" {
+		return false
+	}
+	want := trafficFor(*st).Weights()
+	if r.Weights[st.Stable.Revision] >= want[st.Stable.Revision] {
+		return false
+	}
+	for rev, w := range r.Weights {
+		if rev != st.Stable.Revision && w > want[rev] && p.answers(rev) {
+			p.status.Stalled = firstOf(p.status.Stalled, fmt.Sprintf("%s should get traffic back and has no ready replica%s; the split is held until it has.", st.Stable.Revision.Label(), p.whyNot(st.Stable.Revision)))
+			return true
+		}
+	}
+	return false
 }
 
 // trafficFor restates the split from the state alone.

@@ -94,7 +94,7 @@ func checkRise(spec Spec, was State, obs Observation, d Decision) *Violation {
 		}
 	}
 	before := Weight(0)
-	if was.Canary.Revision == c {
+	if was.Canary.Revision == c || (was.Canary.UID != "" && was.Canary.UID == next.Canary.UID && names(d.Events, EvStableChanged)) {
 		before = was.Granted
 	}
 	if next.Granted <= before {

@@ -523,12 +523,12 @@ func (p *pass) author() string {
 func (p *pass) contradicted() {
 	st := &p.st
 	settle := max(p.spec.Settle, time.Second)
-	if st.Asked.IsZero() || p.now.Sub(st.Asked) < 6*settle {
+	if st.Asked.IsZero() || st.Settled < 6*settle {
 		return
 	}
 	p.status.Message = ""
-	p.wait(WaitTraffic, fmt.Sprintf("Waiting for traffic: the route holds %s for %s, and the counted share says otherwise for %s.", st.Granted, st.Canary.Revision.Label(), short(p.now.Sub(st.Asked))))
-	if d := p.spec.Analysis.Deadline; d > 0 && p.now.Sub(st.Asked) >= d && !p.paused() {
+	p.wait(WaitTraffic, fmt.Sprintf("Waiting for traffic: the route holds %s for %s, and the counted share says otherwise for %s.", st.Granted, st.Canary.Revision.Label(), short(st.Settled)))
+	if d := p.spec.Analysis.Deadline; d > 0 && st.Settled >= d && !p.paused() {
 		p.act(p.spec.Analysis.OnUnavailable, "the split was never seen in force")
 	}
 }
@@ -703,6 +703,10 @@ func (p *pass) finish(by, why string) {
 	}
 	st.Leaving = nil
 	st.Previous, st.Stable = prev, now
+	st.Given = Given{}
+	if full := p.need(Whole); full > st.R {
+		st.Given = Given{Revision: now.Revision, Count: full, R: st.R}
+	}
 	kept := st.Marks[:0:0] // stable is on no list
 	for _, m := range st.Marks {
 		if m.Revision != now.Revision {

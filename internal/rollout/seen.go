@@ -15,8 +15,14 @@ func objectOf(w Workload) Object {
 	return Object{Revision: w.Revision, Name: w.Name, UID: w.UID, Generation: w.Generation, Since: w.Since}
 }
 
-func stableCount(w *Workload) int {
+// stableCount is what stable has because its author or its autoscaler wants
+// it: what our own headroom gave it does not count, or every release would add
+// to the one before.
+func (p *pass) stableCount(w *Workload) int {
 	n := w.Replicas
+	if g := p.st.Given; g.Revision == w.Revision && g.Count == n {
+		n = g.R
+	}
 	if w.HPA != nil {
 		n = max(n, w.HPA.Desired)
 	}
@@ -40,9 +46,9 @@ func (p *pass) inventory() {
 	p.follow(&st.Canary, false)
 	if w := p.workload(st.Stable.Revision); w != nil {
 		if p.active() {
-			st.R = max(st.R, stableCount(w))
+			st.R = max(st.R, p.stableCount(w))
 		} else {
-			st.R = max(1, stableCount(w))
+			st.R = max(1, p.stableCount(w))
 		}
 	}
 	// An autoscaler that has its own minimum again is done with.
@@ -88,6 +94,9 @@ func (p *pass) follow(o *Object, stable bool) {
 		case stable && w.Revision != p.st.Canary.Revision:
 			n := p.event(EvStableChanged, "git", string(o.Revision), string(w.Revision),
 				fmt.Sprintf("the template of %s, which serves the users, was edited in place: every pod of it changes at once, unjudged. Evidence starts from zero.", w.Name))
+			if p.st.Given.Revision == o.Revision {
+				p.st.Given.Revision = w.Revision
+			}
 			*o = objectOf(*w)
 			p.water(w)
 			p.grant(p.st.Granted, n)
@@ -103,8 +112,28 @@ func (p *pass) rename(from, to Revision) {
 			p.st.Marks[i].Revision = to
 		}
 	}
+	if p.st.Given.Revision == from {
+		p.st.Given.Revision = to
+	}
 	if p.st.Previous.Revision == from {
 		p.st.Previous.Revision = to
+	}
+	for _, ls := range [][]Leaving{p.st.Leaving, p.st.Retiring} {
+		for i := range ls {
+			if ls[i].Revision == from {
+				ls[i].Revision = to
+			}
+		}
+	}
+	for i := range p.st.HPAs {
+		if p.st.HPAs[i].Revision == from {
+			p.st.HPAs[i].Revision = to
+		}
+	}
+	for i := range p.st.Approvals {
+		if p.st.Approvals[i].Revision == from {
+			p.st.Approvals[i].Revision = to
+		}
 	}
 }
 
@@ -141,6 +170,9 @@ func (p *pass) readRoute() {
 		}
 		st.NewerSince = time.Time{}
 	}
+	if !p.inForce && !p.newer { // the latch is one write's: what is written again has to be seen again
+		st.Asked, st.Settled, st.LiveAt, st.Share = time.Time{}, 0, time.Time{}, Share{}
+	}
 	if !p.inForce || !st.LiveAt.IsZero() {
 		return
 	}
@@ -148,19 +180,21 @@ func (p *pass) readRoute() {
 	if st.Asked.IsZero() {
 		st.Asked = p.now
 		st.Share = Share{At: p.now, Stable: sc, Canary: cc}
+	} else {
+		st.Settled += p.tick
 	}
 	switch {
 	case r.HasReceipt:
 		if r.Receipt < want.N {
 			return
 		}
-	case p.now.Sub(st.Asked) < p.spec.Settle:
-		p.wakes = append(p.wakes, st.Asked.Add(p.spec.Settle))
+	case st.Settled < p.spec.Settle:
+		p.wakes = append(p.wakes, p.now.Add(min(p.spec.Settle-st.Settled, smallStep)))
 		return
 	case r.Measured && p.now.Sub(st.Share.At) < p.spec.Settle: // a fresh window has seen too little to agree or not
 		p.wakes = append(p.wakes, st.Share.At.Add(p.spec.Settle))
 		return
-	case st.Granted == 0 && p.now.Sub(st.Asked) >= p.spec.DrainTimeout:
+	case st.Granted == 0 && st.Settled >= p.spec.DrainTimeout:
 		// Somebody calls the canary past the route: that must not hold up the end.
 	case r.Measured && contradicts(sc-st.Share.Stable, cc-st.Share.Canary, st.Granted):
 		st.Share = Share{At: p.now, Stable: sc, Canary: cc} // the window may still hold the old split
@@ -295,34 +329,38 @@ func (p *pass) leaving() {
 // counts as gone whatever still comes (a superseded canary must not hold up
 // its successor); an old stable that is still called is kept, and said so.
 func (p *pass) drain(l *Leaving, live, bounded bool) {
+	r := p.obs.Route
+	if r.Known == Present && r.Weights[l.Revision] > 0 { // somebody gave it traffic again, or the write was lost
+		l.ZeroSince, l.Waited, l.Quiet, l.Gone = time.Time{}, 0, 0, false
+	}
 	if l.Gone {
 		return
 	}
-	r := p.obs.Route
 	if r.Known != Present || !live || trafficFor(p.st).Weights()[l.Revision] > 0 {
 		return
 	}
 	if l.ZeroSince.IsZero() {
-		l.ZeroSince, l.QuietAt, l.LastCount = p.now, p.now, r.Requests[l.Revision]
+		l.ZeroSince, l.LastCount = p.now, r.Requests[l.Revision]
+	} else {
+		l.Waited += p.tick
+		l.Quiet += p.tick
 	}
-	waited := p.now.Sub(l.ZeroSince)
 	idle := r.InFlight == nil || r.InFlight[l.Revision] == 0
 	switch {
 	case r.HasReceipt && r.InFlight != nil:
 		l.Gone = idle
 	case r.Measured:
 		if c := r.Requests[l.Revision]; c != l.LastCount {
-			l.LastCount, l.QuietAt = c, p.now
+			l.LastCount, l.Quiet = c, 0
 		}
-		l.Gone = idle && p.now.Sub(l.QuietAt) >= p.spec.Quiet
-		p.wakes = append(p.wakes, l.QuietAt.Add(p.spec.Quiet))
+		l.Gone = idle && l.Quiet >= p.spec.Quiet
 	default:
 		l.Gone = true // settled, and nothing to measure by
 	}
-	if l.Gone || waited < p.spec.DrainTimeout {
+	if l.Gone || l.Waited < p.spec.DrainTimeout {
 		return
 	}
-	if bounded || (r.HasReceipt && p.now.Sub(l.QuietAt) >= p.spec.DrainTimeout) {
+	if bounded || (r.HasReceipt && l.Quiet >= p.spec.DrainTimeout) {
 		l.Gone = true
 	} else if p.once("still called " + string(l.Revision)) {
 		p.event(EvMentioned, "rule", "", "", fmt.Sprintf("%s is at weight 0 and still gets requests from somewhere else (a caller outside the route?): it is kept.", l.Revision.Label()))

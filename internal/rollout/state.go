@@ -79,14 +79,14 @@ func essence(s State) State {
 	s.LastPass, s.NextWake = time.Time{}, time.Time{}
 	s.LiveFor, s.DeadFor, s.WaitFor = 0, 0, 0
 	s.Exposed, s.Harmed, s.ZeroReady = 0, 0, 0
-	s.Share = Share{}
+	s.Share, s.Settled = Share{}, 0
 	if s.Phase == "" {
 		s.Phase = Idle
 	}
 	s.Schema = 0
 	for _, ls := range [][]Leaving{s.Leaving, s.Retiring} {
 		for i := range ls {
-			ls[i].LastCount, ls[i].QuietAt = 0, time.Time{}
+			ls[i].LastCount, ls[i].Waited, ls[i].Quiet = 0, 0, 0
 		}
 	}
 	s.Plan, s.Pauses, s.Approvals = nilIfEmpty(s.Plan), nilIfEmpty(s.Pauses), nilIfEmpty(s.Approvals)

@@ -336,30 +336,32 @@ type State struct {
 	Stable   Object   `json:"stable"`
 	R        int      `json:"r,omitempty"` // largest count of stable seen in this rollout
 	Previous Previous `json:"previous,omitzero"`
+	Given    Given    `json:"given,omitzero"`
 
 	// Rollout in progress; zero at Idle.
-	Canary    Object    `json:"canary,omitzero"`
-	Move      Move      `json:"move,omitempty"`
-	Try       int       `json:"try,omitempty"` // retries of this revision so far
-	Started   time.Time `json:"started,omitzero"`
-	Plan      []Step    `json:"plan,omitempty"` // steps in force
-	Step      int       `json:"step"`
-	Entered   bool      `json:"entered,omitempty"` // the step's entry has been done: granted, or paused
-	Granted   Weight    `json:"granted"`           // canary's weight as decided
-	Confirmed Weight    `json:"confirmed"`         // canary's weight as last seen live
-	TrafficN  int       `json:"trafficN"`          // decision that the split in force belongs to
-	Asked     time.Time `json:"asked,omitzero"`    // when the route was first seen to hold what was granted
-	Share     Share     `json:"share,omitzero"`    // counts when it was
-	LiveAt    time.Time `json:"liveAt,omitzero"`   // latch: the split was seen in force
-	Full      bool      `json:"full,omitempty"`    // promote --full
-	Override  bool      `json:"override,omitempty"`
-	Unjudged  bool      `json:"unjudged,omitempty"`  // stable was lost: everything went to the canary
-	Closing   bool      `json:"closing,omitempty"`   // bake with a control is over: 100/0, then rest
-	ZeroReady int       `json:"zeroReady,omitempty"` // looks in a row with no canary ready
-	Ending    *Ending   `json:"ending,omitempty"`    // why it is being taken back
-	Source    string    `json:"source,omitempty"`    // of the samples, chosen in Preparing
-	Exposed   float64   `json:"exposed,omitempty"`
-	Harmed    float64   `json:"harmed,omitempty"`
+	Canary    Object        `json:"canary,omitzero"`
+	Move      Move          `json:"move,omitempty"`
+	Try       int           `json:"try,omitempty"` // retries of this revision so far
+	Started   time.Time     `json:"started,omitzero"`
+	Plan      []Step        `json:"plan,omitempty"` // steps in force
+	Step      int           `json:"step"`
+	Entered   bool          `json:"entered,omitempty"` // the step's entry has been done: granted, or paused
+	Granted   Weight        `json:"granted"`           // canary's weight as decided
+	Confirmed Weight        `json:"confirmed"`         // canary's weight as last seen live
+	TrafficN  int           `json:"trafficN"`          // decision that the split in force belongs to
+	Asked     time.Time     `json:"asked,omitzero"`    // when the route was first seen to hold what was granted
+	Settled   time.Duration `json:"settled,omitempty"` // since Asked, in small steps
+	Share     Share         `json:"share,omitzero"`    // counts when it was
+	LiveAt    time.Time     `json:"liveAt,omitzero"`   // latch: the split was seen in force
+	Full      bool          `json:"full,omitempty"`    // promote --full
+	Override  bool          `json:"override,omitempty"`
+	Unjudged  bool          `json:"unjudged,omitempty"`  // stable was lost: everything went to the canary
+	Closing   bool          `json:"closing,omitempty"`   // bake with a control is over: 100/0, then rest
+	ZeroReady int           `json:"zeroReady,omitempty"` // looks in a row with no canary ready
+	Ending    *Ending       `json:"ending,omitempty"`    // why it is being taken back
+	Source    string        `json:"source,omitempty"`    // of the samples, chosen in Preparing
+	Exposed   float64       `json:"exposed,omitempty"`
+	Harmed    float64       `json:"harmed,omitempty"`
 
 	// Clocks. They stand still while paused and over gaps.
 	LastPass time.Time     `json:"lastPass,omitzero"`
@@ -396,6 +398,13 @@ type Object struct {
 	UID        string    `json:"uid,omitempty"`
 	Generation int64     `json:"generation,omitempty"`
 	Since      time.Time `json:"since,omitzero"`
+}
+
+// Given is what headroom made of stable's count while it was the canary.
+type Given struct {
+	Revision Revision `json:"revision,omitempty"`
+	Count    int      `json:"count,omitempty"` // what we asked for
+	R        int      `json:"r,omitempty"`     // what it would have been without
 }
 
 // Previous is the stable version before this one, kept for undo.
@@ -455,8 +464,11 @@ type Leaving struct {
 	Due       time.Time `json:"due,omitzero"`       // retireAfter
 	ZeroSince time.Time `json:"zeroSince,omitzero"` // weight 0 seen in force
 	LastCount float64   `json:"lastCount"`
-	QuietAt   time.Time `json:"quietAt,omitzero"` // last look in which requests still came
-	Gone      bool      `json:"gone,omitempty"`
+	// Clocks that run in small steps only, so that neither a jump of the clock
+	// nor a gap ends a wait.
+	Waited time.Duration `json:"waited,omitempty"` // since ZeroSince
+	Quiet  time.Duration `json:"quiet,omitempty"`  // since the last look in which requests still came
+	Gone   bool          `json:"gone,omitempty"`
 }
 
 // HPAHold remembers what an autoscaler's minimum was before it was raised.
