@@ -399,9 +399,9 @@ func (w *World) rebind() {
 	was := d.rev
 	d.rev = rollout.NewRevision(d.rev.Label(), fmt.Sprintf("r%d", w.cluster.next()))
 	w.kinds[d.rev] = w.kinds[was]
-	if w.checks.condemned[was] {
+	if _, ok := w.checks.condemned[was]; ok {
 		delete(w.checks.condemned, was)
-		w.checks.condemned[d.rev] = true
+		w.checks.condemned[d.rev] = false
 	}
 	w.route.rename(was, d.rev)
 	w.logf("world", "a field of %s is defaulted: %s becomes %s", d.name, was, d.rev)
@@ -550,7 +550,7 @@ func (w *World) removeRoute() {
 func (w *World) editDocument() {
 	was := w.spec
 	w.spec = w.document()
-	w.spec.Suspend, w.spec.Deleted, w.spec.Settle = was.Suspend, was.Deleted, was.Settle
+	w.spec.Suspend, w.spec.Deleted, w.spec.Settle, w.spec.DrainTimeout = was.Suspend, was.Deleted, was.Settle, was.DrainTimeout
 	if w.chance(0.5) { // the steps alone
 		steps := w.spec.Steps
 		w.spec = was

@@ -18,8 +18,8 @@ import (
 // checks is what the checker remembers.
 type checks struct {
 	events    map[int]rollout.Event
-	last      int // number of the last decision that was ever saved
-	condemned map[rollout.Revision]bool
+	last      int                       // number of the last decision that was ever saved
+	condemned map[rollout.Revision]bool // true: by this very name
 	told      int
 	ahead     int // the highest number on the route that was never saved
 
@@ -97,7 +97,7 @@ func (v *view) checkTraffic(want rollout.Traffic) {
 	}
 
 	for rev := range weights {
-		if w.checks.condemned[rev] && rev != want.Stable && weights[rev] > had[rev] {
+		if _, ok := w.checks.condemned[rev]; ok && rev != want.Stable && weights[rev] > had[rev] {
 			w.failf("I7", "%s is condemned and is to have %s", rev, weights[rev])
 		}
 	}
@@ -109,7 +109,7 @@ func (v *view) checkTraffic(want rollout.Traffic) {
 	// others could answer.
 	if n, ok := v.cluster.ready(want.Stable); ok && n == 0 && v.route != nil && weights[want.Stable] > had[want.Stable] {
 		for rev, x := range had {
-			if m, known := v.cluster.ready(rev); rev != want.Stable && x > weights[rev] && known && m > 0 {
+			if m, known := v.cluster.ready(rev); (rev == st.Canary.Revision || !active(st)) && rev != want.Stable && x > weights[rev] && known && m > 0 {
 				if d := v.cluster.find(rev); d != nil && !d.Deleting {
 					w.failf("I2", "%s has no ready replica and is to have %s instead of %s; %s has %d", want.Stable, weights[want.Stable], had[want.Stable], rev, m)
 				}
@@ -137,6 +137,9 @@ func (v *view) checkRaise(want rollout.Traffic, had rollout.Weight, st rollout.S
 	r := w.checks.most
 	if s := v.cluster.find(want.Stable); s != nil {
 		r = max(r, s.Replicas)
+		if g := st.Given; g.Revision == want.Stable && g.Count == s.Replicas {
+			r = st.R
+		}
 	}
 	least := w.need(want.Weight, r)
 	if st.Unjudged {
@@ -152,15 +155,15 @@ func (v *view) checkRaise(want rollout.Traffic, had rollout.Weight, st rollout.S
 	if !named {
 		w.failf("I8", "%s rises from %s to %s under number %d, which is no decision", c, had, want.Weight, want.N)
 	}
-	if had > 0 {
+	if had > 0 || st.Unjudged {
 		return
 	}
 	// I6: the first weight of this one comes after the last of another.
 	for rev, sent := range v.route.sending {
-		if rev == c || rev == want.Stable || !sent {
+		if rev == c || rev == want.Stable || !sent || w.route.of(rev).byHand {
 			continue
 		}
-		if zero := v.route.zeroAt[rev]; v.route.written.of(rev) > 0 || v.route.at.Sub(zero) < w.spec.DrainTimeout {
+		if zero := v.route.zeroAt[rev]; v.route.written.of(rev) > 0 || w.now.Sub(zero) < w.spec.DrainTimeout {
 			w.failf("I6", "%s gets its first weight while %s is still sent to", c, rev)
 		}
 	}
@@ -208,7 +211,7 @@ func (v *view) checkGone(rev rollout.Revision) {
 		w.failf("I3", "%s has weight %s and is to be taken away", rev, r.written.of(rev))
 		return
 	}
-	waited := r.at.Sub(r.zeroAt[rev])
+	waited := w.now.Sub(r.zeroAt[rev])
 	if waited >= w.spec.DrainTimeout {
 		return
 	}
@@ -251,7 +254,7 @@ func (w *World) checkSaved(s engine.Saved) {
 		w.failf("I15", "the last decision is %d, the state says %d", st.Decisions[n-1].N, st.N)
 	}
 	for rev := range c.condemned {
-		marked := false
+		marked := !c.condemned[rev] // it has another name now, under which it is no candidate
 		for _, m := range st.Marks {
 			marked = marked || (m.Revision == rev && m.Kind == rollout.Condemned)
 		}
@@ -273,7 +276,6 @@ func (w *World) checkSaved(s engine.Saved) {
 			w.failf("I5", "stable becomes %s without a decision", r)
 		}
 	}
-	w.checkPhase(was.Phase, st.Phase)
 }
 
 // jumps: numbers may jump only where the route was ahead of the state.
@@ -320,12 +322,13 @@ var phases = map[rollout.Phase][]rollout.Phase{
 	rollout.RollingBack: {rollout.Idle},
 }
 
-func (w *World) checkPhase(from, to rollout.Phase) {
+func (w *World) checkPhase(was, next rollout.State) {
+	from, to := was.Phase, next.Phase
 	if from == to || slices.Contains(phases[from], to) {
 		return
 	}
-	if from == "" && w.store.version > 0 {
-		return
+	if was.Stable.Revision == "" {
+		return // the state was lost: it goes on where the route stands
 	}
 	w.failf("I17", "phase %s follows %s", to, from)
 }
@@ -363,6 +366,7 @@ func (w *World) checkPass(res engine.Result, err error) {
 		w.failf(v.Invariant, "Check: %s", v.Why)
 		return
 	}
+	w.checkPhase(st, d.Next)
 	w.learnR(d.Next, res.Seen)
 	w.checkProtects(res)
 	w.checkAdvance(res)
@@ -431,6 +435,11 @@ func (w *World) checkAdvance(res engine.Result) {
 	st, next, rep := res.Before, res.Decision.Next, res.Seen.Report
 	if w.spec.Analysis.None || st.Move != rollout.MoveCanary || st.Full || next.Full || st.Unjudged || next.Unjudged {
 		return
+	}
+	for _, p := range st.Pauses {
+		if p.Kind == rollout.PauseHand && !paused(w.spec, next) {
+			return // a person resumed above the weight that a hand had set
+		}
 	}
 	for _, e := range res.Decision.Events {
 		went := (e.What == rollout.EvPromoted || (e.What == rollout.EvStepStarted && st.Phase == rollout.Progressing && st.Entered &&

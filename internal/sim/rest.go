@@ -96,6 +96,12 @@ func (w *World) restless() string {
 	if len(w.cluster.all) == 0 {
 		return "" // there is nothing
 	}
+	if !w.route.exists {
+		if status.Stalled == "" {
+			return "the route is missing and it does not say so"
+		}
+		return ""
+	}
 	switch {
 	case st.Phase == rollout.RollingBack:
 		if n := w.cluster.ready(st.Stable.Revision, w.now); n > 0 && w.route.exists {
@@ -131,7 +137,7 @@ func (w *World) restlessIdle(st rollout.State, status rollout.Status) string {
 			return "the end of " + string(l.Revision) + " is still owed"
 		}
 	}
-	if left {
+	if left || w.spec.Deleted {
 		return ""
 	}
 	if x := w.route.config.split; len(x) != 1 || x[0].rev != st.Stable.Revision {

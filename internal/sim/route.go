@@ -86,6 +86,7 @@ type versionTraffic struct {
 	last     time.Time // of the last request
 	busyTill time.Time // when the last request is answered
 	zeroAt   time.Time // when the route last began to give it nothing
+	byHand   bool      // somebody else than Serin gave it its last first share
 }
 
 // route is the routing object and the data plane behind it.
@@ -173,6 +174,11 @@ func (r *route) write(c config, by string, now time.Time, lags func() time.Durat
 	for _, x := range was.split {
 		if c.split.of(x.rev) == 0 {
 			r.of(x.rev).zeroAt = now
+		}
+	}
+	for _, x := range c.split {
+		if was.split.of(x.rev) == 0 {
+			r.of(x.rev).byHand = by != "serin"
 		}
 	}
 	n := 0
