@@ -1,0 +1,138 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"github.com/serin-dev/serin/internal/httpapi"
+	"github.com/serin-dev/serin/internal/workload/process"
+)
+
+var update = flag.Bool("update", false, "write golden files anew")
+
+// The test binary is also the program: the scripts run it, and so does the
+// daemon that they start, for its shims and for the application.
+func TestMain(m *testing.M) {
+	process.RunShimIfAsked()
+	testscript.Main(m, map[string]func(){"serin": main})
+}
+
+// TestScripts runs every verb as a person would, good and bad input, against
+// real daemons and real processes.
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata/script",
+		UpdateScripts: *update,
+		Setup: func(e *testscript.Env) error {
+			run, err := os.MkdirTemp("", "serin") // short: sockets are in it
+			if err != nil {
+				return err
+			}
+			e.Defer(func() { _ = os.RemoveAll(run) })
+			e.Setenv("XDG_RUNTIME_DIR", run)
+			e.Setenv("XDG_STATE_HOME", filepath.Join(e.WorkDir, "state"))
+			e.Setenv("TZ", "UTC")
+			return nil
+		},
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"code":  code,
+			"until": until,
+			"users": users,
+		},
+	})
+}
+
+// code N COMMAND...: runs it, and wants this exit code.
+func code(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: code N COMMAND...")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	got := 0
+	var failed *exec.ExitError
+	if err := ts.Exec(args[1], args[2:]...); errors.As(err, &failed) {
+		got = failed.ExitCode()
+	} else {
+		ts.Check(err)
+	}
+	if got != want {
+		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// patience is for a machine that is busy; nothing is judged by it.
+const patience = 60 * time.Second
+
+// until REGEXP COMMAND...: runs it again and again until what it prints matches.
+func until(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: until REGEXP COMMAND...")
+	}
+	want, err := regexp.Compile("(?m)" + args[0])
+	ts.Check(err)
+	for end := time.Now().Add(patience); ; time.Sleep(50 * time.Millisecond) {
+		err := ts.Exec(args[1], args[2:]...)
+		if out := ts.ReadFile("stdout") + ts.ReadFile("stderr"); want.MatchString(out) != neg {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("%q did not come within %s (last: %v)", args[0], patience, err)
+		}
+	}
+}
+
+// users N: sends N requests to the only daemon's gateway, one after another,
+// and prints who answered how many; a failure is printed too.
+func users(ts *testscript.TestScript, _ bool, args []string) {
+	n, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	socks, err := filepath.Glob(filepath.Join(ts.Getenv("XDG_RUNTIME_DIR"), "serin", "*.sock"))
+	ts.Check(err)
+	if len(socks) != 1 {
+		ts.Fatalf("%d sockets, want one: %v", len(socks), socks)
+	}
+	c, err := httpapi.Dial(context.Background(), socks[0])
+	ts.Check(err)
+	defer c.Close()
+	info, err := c.Info(context.Background())
+	ts.Check(err)
+	count := map[string]int{}
+	t := &http.Transport{}
+	defer t.CloseIdleConnections()
+	for i := range n {
+		req, err := http.NewRequest("POST", "http://"+info.Gateway+"/", io.MultiReader(strings.NewReader("x")))
+		ts.Check(err)
+		req.Host = "my-app-service"
+		req.Header.Set("X-Request-Id", fmt.Sprint(i))
+		resp, err := t.RoundTrip(req)
+		ts.Check(err)
+		b, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		ts.Check(err)
+		version := regexp.MustCompile(`"version":"(\w+)"`).FindStringSubmatch(string(b))
+		if version == nil || resp.StatusCode != 200 {
+			ts.Fatalf("request %d: %s: %s", i, resp.Status, b)
+		}
+		count[version[1]]++
+	}
+	for _, v := range []string{"v1", "v2", "v3"} {
+		if count[v] > 0 {
+			fmt.Fprintf(ts.Stdout(), "%s %d\n", v, count[v])
+		}
+	}
+}
