@@ -80,13 +80,15 @@ type Answer struct {
 func AnswerFor(c rollout.Command, events []rollout.Event) Answer {
 	a := Answer{ID: c.ID, Decisions: events}
 	for _, e := range events {
-		if e.By != c.By {
-			continue
-		}
-		a.Message = e.Why
-		a.Refused = e.What == rollout.EvRefused
-		if a.Refused {
-			break
+		switch {
+		case e.By != c.By:
+		case e.What == rollout.EvRefused:
+			if e.From == string(c.Verb) { // and not another command of the same person
+				a.Message, a.Refused = e.Why, true
+				return a
+			}
+		case a.Message == "": // what follows from it comes after it
+			a.Message = e.Why
 		}
 	}
 	if a.Message == "" {
