@@ -659,6 +659,15 @@ func (p *pass) bake() {
 			return
 		}
 	}
+	// What is retired next is what could take the traffic back: the new version
+	// has to carry everything by then. A person who says so knows better.
+	if n, ok := p.ready(st.Canary.Revision); (!ok || n < p.need(Whole)) && (forced == nil || st.Granted < Whole) {
+		if forced != nil {
+			p.refuse(*forced, fmt.Sprintf("%d of %d replicas of %s are ready.", n, p.need(Whole), v))
+		}
+		p.capacity(n, p.need(Whole), ok)
+		return
+	}
 	if st.Granted < Whole {
 		n := p.event(EvStepStarted, by, st.Granted.String(), Whole.String(), "the bake is over: "+sentence(why))
 		p.grant(Whole, n)
