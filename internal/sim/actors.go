@@ -586,6 +586,7 @@ func (w *World) editFiles() {
 func (w *World) jump() {
 	d := pick(w, time.Hour, -time.Hour, time.Minute, -time.Minute, 3*time.Second, -3*time.Second)
 	w.skew += d
+	w.jumps = append(w.jumps, w.now)
 	w.logf("clock", "jumps by %s", d)
 }
 

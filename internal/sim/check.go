@@ -138,7 +138,7 @@ func (v *view) checkRaise(want rollout.Traffic, had rollout.Weight, st rollout.S
 	if s := v.cluster.find(want.Stable); s != nil {
 		r = max(r, s.Replicas)
 		if g := st.Given; g.Revision == want.Stable && g.Count == s.Replicas {
-			r = st.R
+			r = max(w.checks.most, g.R)
 		}
 	}
 	least := w.need(want.Weight, r)
@@ -212,6 +212,11 @@ func (v *view) checkGone(rev rollout.Revision) {
 		return
 	}
 	waited := w.now.Sub(r.zeroAt[rev])
+	for _, at := range w.jumps {
+		if at.After(r.zeroAt[rev]) {
+			waited += 6 * time.Second // as much as a jump of the clock may be taken for
+		}
+	}
 	if waited >= w.spec.DrainTimeout {
 		return
 	}
@@ -301,9 +306,15 @@ func (w *World) follow(e rollout.Event, was, st rollout.State) {
 	case rollout.EvUndone:
 		c.condemned[was.Stable.Revision] = true
 		delete(c.condemned, st.Stable.Revision)
+	case rollout.EvStableChanged:
+		if _, ok := c.condemned[rollout.Revision(e.From)]; ok {
+			delete(c.condemned, rollout.Revision(e.From))
+			c.condemned[rollout.Revision(e.To)] = false
+		}
+		delete(c.condemned, st.Stable.Revision)
 	case rollout.EvRetryStarted:
 		delete(c.condemned, st.Canary.Revision)
-	case rollout.EvPromoted, rollout.EvReverted, rollout.EvStableChanged, rollout.EvAdopted:
+	case rollout.EvPromoted, rollout.EvReverted, rollout.EvAdopted:
 		delete(c.condemned, st.Stable.Revision)
 	}
 	if e.What == rollout.EvUndoStarted {
@@ -370,6 +381,7 @@ func (w *World) checkPass(res engine.Result, err error) {
 	w.learnR(d.Next, res.Seen)
 	w.checkProtects(res)
 	w.checkAdvance(res)
+	w.checkPromoted(res)
 	if w.chance(0.03) {
 		w.checkFixedPoint(res)
 	}
@@ -385,7 +397,7 @@ func (w *World) learnR(st rollout.State, obs rollout.Observation) {
 		return
 	}
 	for _, x := range obs.Workloads.Items {
-		if x.Revision == st.Stable.Revision {
+		if g := st.Given; x.Revision == st.Stable.Revision && (g.Revision != x.Revision || g.Count != x.Replicas) {
 			c.most = max(c.most, x.Replicas)
 		}
 	}
@@ -456,6 +468,21 @@ func (w *World) checkAdvance(res engine.Result) {
 			if paused(w.spec, st) {
 				w.failf("I8", "decision %d (%s) while paused", e.N, e.What)
 			}
+		}
+	}
+}
+
+// checkPromoted is I4: what was stable is let go only when its successor carries
+// everything.
+func (w *World) checkPromoted(res engine.Result) {
+	st := res.Before
+	for _, e := range res.Decision.Events {
+		if e.What != rollout.EvPromoted || e.By != "rule" && e.By != "deadline" || st.Closing {
+			continue
+		}
+		n, ok := ready(res.Seen.Workloads, st.Canary.Revision)
+		if !ok || n < w.need(rollout.Whole, st.R) {
+			w.failf("I4", "%s is promoted with %d ready replicas (known: %v); %d carry everything", st.Canary.Revision, n, ok, w.need(rollout.Whole, st.R))
 		}
 	}
 }

@@ -125,7 +125,7 @@ func (w *World) restless() string {
 
 func (w *World) restlessIdle(st rollout.State, status rollout.Status) string {
 	left := st.Drift.Foreign || !w.route.exists
-	if len(st.Leaving) > 0 {
+	if len(st.Leaving) > 0 && !left {
 		return "somebody is still leaving"
 	}
 	for _, l := range st.Retiring {

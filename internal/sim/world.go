@@ -35,6 +35,7 @@ type World struct {
 
 	start, now time.Time
 	skew       time.Duration // of the engine's clock
+	jumps      []time.Time   // when it jumped
 	nemesis    bool          // faults, hands and people are at work
 	faults     faults
 	real       bool // with the real judge
