@@ -278,7 +278,11 @@ func (e *Engine) observe(ctx context.Context) (rollout.Observation, *Sampled, er
 			return err
 		}})
 	}
-	if p := e.ports.Samples; p != nil && stable != "" && e.mind.Due(e.state, now) {
+	switch p := e.ports.Samples; {
+	case stable == "" || !e.mind.Due(e.state, now):
+	case p == nil:
+		seen = &Sampled{} // the judge says what no figures mean
+	default:
 		reads = append(reads, read{"the samples", func(ctx context.Context) error {
 			s, err := keep(p.Look(ctx, stable, canary))
 			seen = &s // a look that gave nothing is a look
@@ -514,7 +518,7 @@ func (e *Engine) wake(d rollout.Decision, bad error, lowers bool, now time.Time,
 			wake = t
 		}
 	}
-	if d.Measure > 0 && e.ports.Samples != nil {
+	if d.Measure > 0 {
 		next := e.mind.lookedAt.Add(d.Measure)
 		if e.mind.lookedAt.IsZero() || !next.After(now) {
 			next = now.Add(d.Measure)

@@ -56,26 +56,32 @@ func (k Kind) String() string {
 }
 
 // KindOf is the one place that maps errors to what they call for. Of several
-// joined errors the worst counts.
+// joined errors the worst counts, wherever they are joined.
 func KindOf(err error) Kind {
 	if err == nil {
 		return Ignore
 	}
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
+	switch err {
+	case ErrForbidden, ErrRefused:
+		return Stall
+	case ErrNotFound:
+		return Ignore // seen as absent by the next look
+	case ErrConflict, context.DeadlineExceeded, context.Canceled:
+		return Retry
+	}
+	switch e := err.(type) {
+	case *rollout.Violation:
+		return Stall
+	case interface{ Unwrap() []error }:
 		worst := Ignore
-		for _, e := range many.Unwrap() {
-			worst = max(worst, KindOf(e))
+		for _, one := range e.Unwrap() {
+			worst = max(worst, KindOf(one))
 		}
 		return worst
-	}
-	var violation *rollout.Violation
-	switch {
-	case errors.As(err, &violation), errors.Is(err, ErrForbidden), errors.Is(err, ErrRefused):
-		return Stall
-	case errors.Is(err, ErrNotFound):
-		return Ignore // seen as absent by the next look
-	case errors.Is(err, ErrConflict), errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
-		return Retry
+	case interface{ Unwrap() error }:
+		if inner := e.Unwrap(); inner != nil {
+			return KindOf(inner)
+		}
 	}
 	return Retry
 }

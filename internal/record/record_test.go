@@ -66,8 +66,8 @@ type world struct {
 	weights  map[string]float64
 	replicas map[string]int
 	counts   map[string][]counts // of each replica, since it started
-	rate     map[string]float64 // share of failures
-	late     bool               // weights come in force one look late
+	rate     map[string]float64  // share of failures
+	late     bool                // weights come in force one look late
 	pending  map[string]float64
 	commands []record.Command
 }
