@@ -75,16 +75,16 @@ func baking(st rollout.State) bool {
 }
 
 // nextWeight is the share that the next weight step above the granted one asks
-// for; 0 if there is none.
+// for, which may be the step at hand where that is not granted yet; 0 if there
+// is none. A last step that leaves a control to stable has none after it.
 func nextWeight(st rollout.State) rollout.Weight {
-	for i, s := range st.Plan {
-		if i > st.Step && s.Kind == rollout.StepWeight && s.Weight > st.Granted {
+	if st.Phase == rollout.Baking {
+		return 0
+	}
+	for i := st.Step; i < len(st.Plan); i++ {
+		if s := st.Plan[i]; s.Kind == rollout.StepWeight && s.Weight > st.Granted && (i > st.Step || !st.Entered) {
 			return s.Weight
 		}
-	}
-	// The step in force may not have been granted yet.
-	if st.Step < len(st.Plan) && st.Plan[st.Step].Kind == rollout.StepWeight && st.Plan[st.Step].Weight > st.Granted {
-		return st.Plan[st.Step].Weight
 	}
 	return 0
 }
