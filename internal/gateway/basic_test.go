@@ -43,7 +43,7 @@ func TestRoutesAndCounts(t *testing.T) {
 	defer resp.Body.Close()
 	text := readAll(t, resp.Body)
 	for _, want := range []string{
-		`istio_requests_total{destination_service="app",destination_service_name="app",destination_service_namespace="default",destination_version="v2",destination_workload="app-v2",destination_workload_namespace="default",reporter="source",request_protocol="http",response_code="200",response_flags="-",source_workload="serin-gateway"} 50`,
+		`istio_requests_total{destination_service="app",destination_service_name="app",destination_service_namespace="default",destination_version="v2",destination_workload="app-v2",destination_workload_namespace="default",grpc_response_status="",reporter="source",request_protocol="http",response_code="200",response_flags="-",source_workload="serin-gateway"} 50`,
 		`istio_request_duration_milliseconds_bucket{destination_service="app",destination_service_name="app",destination_service_namespace="default",destination_version="v2",destination_workload="app-v2",destination_workload_namespace="default",reporter="source",request_protocol="http",source_workload="serin-gateway",le="+Inf"} 50`,
 		"serin_gateway_table_number 7",
 	} {

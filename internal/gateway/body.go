@@ -42,6 +42,7 @@ type clientBody struct {
 	spent   time.Duration
 	read    int64
 	stopped atomic.Bool
+	patient bool // no pace is asked
 }
 
 func newClientBody(w http.ResponseWriter, r *http.Request) *clientBody {
@@ -51,7 +52,9 @@ func newClientBody(w http.ResponseWriter, r *http.Request) *clientBody {
 func (b *clientBody) Read(p []byte) (int, error) {
 	begun := time.Now()
 	left := bodyGrace + time.Duration(b.read/bodyBytesPerUnit)*bodyUnit - b.spent
-	b.ctl.SetReadDeadline(begun.Add(left)) // where it is not supported there is no such rule
+	if !b.patient {
+		b.ctl.SetReadDeadline(begun.Add(left)) // where it is not supported there is no such rule
+	}
 	if b.stopped.Load() {
 		b.ctl.SetReadDeadline(aborted)
 	}
@@ -86,7 +89,7 @@ type upload struct {
 func (x *exchange) beginUpload(c *conn) *upload {
 	u := &upload{src: newClientBody(x.w, x.r), done: make(chan struct{})}
 	u.src.ctl.EnableFullDuplex() // HTTP/1: the answer may begin before the body has ended
-	if x.expect {
+	if x.head.expect {
 		u.start = make(chan bool, 1)
 	}
 	go func() {
@@ -229,7 +232,7 @@ func (x *exchange) awaitAnswer(c *conn, up *upload) (*http.Response, error) {
 			return nil, err
 		}
 		switch {
-		case resp.StatusCode < 100 || (resp.StatusCode == http.StatusSwitchingProtocols && x.upgrade == ""):
+		case resp.StatusCode < 100 || (resp.StatusCode == http.StatusSwitchingProtocols && x.head.upgrade == ""):
 			return nil, errors.New("the answer's status makes no sense")
 		case resp.StatusCode == http.StatusContinue:
 			up.allow(true)
@@ -247,10 +250,7 @@ func (x *exchange) awaitAnswer(c *conn, up *upload) (*http.Response, error) {
 func (x *exchange) awaitWord(c *conn, up *upload) {
 	c.nc.SetReadDeadline(time.Now().Add(expectWait))
 	_, err := c.br.Peek(1)
-	c.nc.SetReadDeadline(time.Time{})
-	if x.r.Context().Err() != nil {
-		c.nc.SetDeadline(aborted)
-	}
+	x.limit(c, x.headDeadline())
 	if isTimeout(err) {
 		up.allow(true)
 	}
@@ -268,13 +268,18 @@ func (x *exchange) passInformation(resp *http.Response) {
 }
 
 // copyBody copies the answer's body. It flushes whenever nothing more is there
-// yet, so that what an endpoint says reaches the client when it is said.
-func (x *exchange) copyBody(c *conn, resp *http.Response) error {
-	p := buffers.Get().(*[]byte)
-	defer buffers.Put(p)
-	buf := (*p)[:cap(*p)]
+// yet, so that what an endpoint says reaches the client when it is said; pending
+// says how much has come that was not read.
+func (x *exchange) copyBody(resp *http.Response, pending func() int) error {
 	left := resp.ContentLength // negative: unknown
-	if left < 0 && c.br.Buffered() == 0 {
+	pool := &buffers
+	if left >= 0 && left <= smallBuffer {
+		pool = &smallBuffers
+	}
+	p := pool.Get().(*[]byte)
+	defer pool.Put(p)
+	buf := (*p)[:cap(*p)]
+	if left < 0 && pending() == 0 {
 		x.flush()
 	}
 	for {
@@ -290,7 +295,7 @@ func (x *exchange) copyBody(c *conn, resp *http.Response) error {
 			return nil
 		case rerr != nil:
 			return rerr
-		case left != 0 && c.br.Buffered() == 0:
+		case left != 0 && pending() == 0:
 			x.flush()
 		}
 	}

@@ -79,6 +79,14 @@ func (c *checker) service(path string, s Service) {
 		c.host(fmt.Sprintf("%s.hosts[%d]", path, i), path, h)
 	}
 	versions := c.versions(path, s.Versions)
+	for i, v := range s.Versions {
+		if v.MaxInFlight < 0 {
+			c.add(fmt.Sprintf("%s.versions[%d].maxInFlight", path, i), "%d is negative", v.MaxInFlight)
+		}
+		if v.MaxInFlight > 0 && (!versions[v.Overflow] || v.Overflow == v.Name) {
+			c.add(fmt.Sprintf("%s.versions[%d].overflow", path, i), "%q is not another version of the service", v.Overflow)
+		}
+	}
 	if len(s.Rules) > maxRules {
 		c.add(path+".rules", "%d are too many, at most %d", len(s.Rules), maxRules)
 	}
@@ -160,8 +168,49 @@ func (c *checker) rule(path string, r Rule, versions map[string]bool) {
 	if len(r.Split) > 0 && sum != FullWeight {
 		c.add(path+".split", "the weights sum up to %d, want %d", sum, FullWeight)
 	}
+	c.extras(path, r, versions)
 	for i, m := range r.Match {
 		c.match(fmt.Sprintf("%s.match[%d]", path, i), m)
+	}
+}
+
+// extras checks what a rule does beyond splitting.
+func (c *checker) extras(path string, r Rule, versions map[string]bool) {
+	if s := r.Sticky; s != nil {
+		set := 0
+		for what, k := range map[string]string{"header": s.Header, "cookie": s.Cookie, "ownCookie": s.OwnCookie} {
+			if k == "" {
+				continue
+			}
+			set++
+			if !httpguts.ValidHeaderFieldName(k) {
+				c.add(path+".sticky."+what, "%q is not a name", k)
+			}
+		}
+		if set != 1 {
+			c.add(path+".sticky", "has %d of header, cookie and ownCookie, want exactly one", set)
+		}
+	}
+	for i, m := range r.Mirrors {
+		p := fmt.Sprintf("%s.mirrors[%d]", path, i)
+		if !versions[m.Version] {
+			c.add(p+".version", "%q is not among the service's versions", m.Version)
+		}
+		if m.Share < 0 || m.Share > FullWeight {
+			c.add(p+".share", "%d is not within 0 and %d", m.Share, FullWeight)
+		}
+	}
+	c.rewrite(path+".rewrite", r.Rewrite)
+	c.headers(path+".request", r.Request)
+	c.headers(path+".response", r.Response)
+	if r.Timeout < 0 || r.Retries.PerTry < 0 {
+		c.add(path+".timeout", "a time is negative")
+	}
+	if r.Retries.Attempts < 0 || r.Retries.Attempts > 10 {
+		c.add(path+".retries.attempts", "%d is not within 0 and 10", r.Retries.Attempts)
+	}
+	if r.Shield != "" && !versions[r.Shield] {
+		c.add(path+".shield", "%q is not among the service's versions", r.Shield)
 	}
 }
 
@@ -251,6 +300,15 @@ type rule struct {
 	// have endpoints, and where none has.
 	spare *splitter
 	none  bool // no destination has an endpoint
+
+	weights           []int
+	sticky            *sticky
+	mirrors           []mirrorRule
+	rewrite           *Rewrite
+	request, response *change
+	timeout           time.Duration
+	retries           Retries
+	shield            *version
 }
 
 // version is one version within one table.
@@ -259,6 +317,9 @@ type version struct {
 	header    []string // the value of Options.VersionHeader
 	endpoints []*endpoint
 	state     *versionState
+	h2c       bool
+	max       int      // requests in flight; 0 = no bound
+	overflow  *version // where max is set
 }
 
 // lookup finds the service for a Host header, or nil.
@@ -290,8 +351,20 @@ func (s *service) route(r *http.Request) *rule {
 	return nil
 }
 
-// pick deals one request out. The rule must not be none.
-func (ru *rule) pick() *version {
+// pick deals one request out. The rule must not be none. cookie is what the
+// answer must set, or "".
+func (ru *rule) pick(r *http.Request) (v *version, cookie string) {
+	if ru.sticky != nil {
+		user, cookie := ru.sticky.user(r)
+		if user != "" {
+			return ru.sticky.choose(user, ru.dests, ru.weights), cookie
+		}
+	}
+	return ru.deal(), ""
+}
+
+// deal gives the next destination of the split.
+func (ru *rule) deal() *version {
 	v := ru.dests[ru.split.pick()]
 	if ru.spare != nil && len(v.endpoints) == 0 {
 		v = ru.dests[ru.spare.pick()]
@@ -418,8 +491,13 @@ func (g *Gateway) compile(t Table, old *routing, now time.Time) *routing {
 		for _, tv := range ts.Versions {
 			s.versions[tv.Name] = g.compileVersion(s.stats, tv, now)
 		}
+		for _, tv := range ts.Versions {
+			if tv.MaxInFlight > 0 {
+				s.versions[tv.Name].overflow = s.versions[tv.Overflow]
+			}
+		}
 		for i, tr := range ts.Rules {
-			ru, effective := compileRule(tr, splitKey(ts.Name, i, tr), s.versions, carry)
+			ru, effective := g.compileRule(tr, splitKey(ts.Name, i, tr), s.versions, carry)
 			s.rules = append(s.rules, ru)
 			rt.routes = append(rt.routes, Route{Service: ts.Name, Rule: tr.Name,
 				Set: append([]Destination(nil), tr.Split...), Effective: effective})
@@ -434,8 +512,20 @@ func (g *Gateway) compile(t Table, old *routing, now time.Time) *routing {
 	return rt
 }
 
-func compileRule(tr Rule, key string, versions map[string]*version, carry func(string, []int) *splitter) (rule, []Destination) {
-	var ru rule
+func (g *Gateway) compileRule(tr Rule, key string, versions map[string]*version, carry func(string, []int) *splitter) (rule, []Destination) {
+	ru := rule{rewrite: tr.Rewrite, request: compileChange(tr.Request), response: compileChange(tr.Response),
+		timeout: tr.Timeout, retries: tr.Retries, shield: versions[tr.Shield]}
+	if tr.Rewrite != nil {
+		rw := *tr.Rewrite
+		ru.rewrite = &rw
+	}
+	if tr.Sticky != nil {
+		ru.sticky = &sticky{Sticky: *tr.Sticky, key: g.o.StickyKey}
+	}
+	for i, m := range tr.Mirrors {
+		ru.mirrors = append(ru.mirrors, mirrorRule{versions[m.Version],
+			carry(fmt.Sprintf("%s mirror %d %q=%d", key, i, m.Version, m.Share), []int{FullWeight - m.Share, m.Share})})
+	}
 	for _, m := range tr.Match {
 		ru.match = append(ru.match, compileMatch(m))
 	}
@@ -444,6 +534,7 @@ func compileRule(tr Rule, key string, versions map[string]*version, carry func(s
 		weights[i] = d.Weight
 		ru.dests = append(ru.dests, versions[d.Version])
 	}
+	ru.weights = weights
 	ru.split = carry(key, weights)
 	have := func(i int) bool { return len(ru.dests[i].endpoints) > 0 }
 	clipped := clip(weights, have)
@@ -464,7 +555,7 @@ func compileRule(tr Rule, key string, versions map[string]*version, carry func(s
 
 func (g *Gateway) compileVersion(s *serviceState, tv Version, now time.Time) *version {
 	st := s.versionState(tv)
-	v := &version{name: tv.Name, header: []string{tv.Name}, state: st}
+	v := &version{name: tv.Name, header: []string{tv.Name}, state: st, h2c: tv.H2C, max: tv.MaxInFlight}
 	for _, te := range tv.Endpoints {
 		v.endpoints = append(v.endpoints, g.endpoint(st, te, now))
 	}

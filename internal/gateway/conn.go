@@ -174,6 +174,12 @@ func isTimeout(err error) bool {
 	return errors.As(err, &ne) && ne.Timeout()
 }
 
-var buffers = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+const smallBuffer = 4 << 10
+
+// Buffers for bodies, and for heads and small bodies.
+var (
+	buffers      = sync.Pool{New: func() any { b := make([]byte, 32<<10); return &b }}
+	smallBuffers = sync.Pool{New: func() any { b := make([]byte, smallBuffer); return &b }}
+)
 
 var _ io.Reader = (*conn)(nil)

@@ -40,12 +40,13 @@ const (
 	noConnection                      // no connection to the endpoint
 	cut                               // the connection ended before the answer did
 	timedOut                          // no answer in time
-	outcomes
+	grpcFailed                        // answered with 200 and a grpc-status that is the server's fault; plus the status
+	outcomes     = grpcFailed + 17
 )
 
 func (o outcome) failed() bool { return o == noConnection || o == cut || o == timedOut }
 func (o outcome) isError() bool {
-	return o.failed() || (o >= 500 && o < 600)
+	return o.failed() || (o >= 500 && o < 600) || o >= grpcFailed
 }
 
 // counters are what one endpoint has done. Adding takes three atomic
@@ -55,6 +56,8 @@ type counters struct {
 	codes   [outcomes]atomic.Uint64
 	sumUs   atomic.Uint64
 	retried atomic.Uint64
+
+	shielded, mirrored, mirrorErrors atomic.Uint64
 }
 
 // add counts one ended request. The bucket is written first and read last, so
@@ -74,10 +77,14 @@ type tally struct {
 	count   [len(boundsMs) + 1]uint64 // not cumulative
 	sumUs   uint64
 	retried uint64
+
+	shielded, mirrored, mirrorErrors uint64
 }
 
 func (c *counters) read() tally {
-	t := tally{codes: map[outcome]uint64{}, retried: c.retried.Load()}
+	t := tally{codes: map[outcome]uint64{}, retried: c.retried.Load(), shielded: c.shielded.Load()}
+	t.mirrorErrors = c.mirrorErrors.Load() // before mirrored, which is counted first
+	t.mirrored = c.mirrored.Load()
 	for o := range c.codes {
 		if n := c.codes[o].Load(); n > 0 {
 			t.codes[outcome(o)] = n
@@ -102,6 +109,9 @@ func (t *tally) addTally(u tally) {
 	}
 	t.sumUs += u.sumUs
 	t.retried += u.retried
+	t.shielded += u.shielded
+	t.mirrored += u.mirrored
+	t.mirrorErrors += u.mirrorErrors
 }
 
 // cumulative gives the counts as Prometheus has them, and the number of all.
@@ -131,6 +141,8 @@ type versionState struct {
 	workload string
 	last     atomic.Int64 // Unix time of the last begin or end, in ns
 	turn     atomic.Uint64
+	busy     atomic.Int64 // requests that count towards MaxInFlight
+	shed     atomic.Uint64
 
 	mu        sync.Mutex
 	endpoints map[Endpoint]*endpoint // in force; the retired ones are in old
@@ -261,7 +273,7 @@ func (s *serviceState) sorted() []*versionState {
 }
 
 func (v *versionState) stats() VersionStats {
-	vs := VersionStats{Name: v.name, Workload: v.workload}
+	vs := VersionStats{Name: v.name, Workload: v.workload, Shed: v.shed.Load()}
 	if n := v.last.Load(); n != 0 {
 		vs.LastRequest = time.Unix(0, n)
 	}
@@ -277,7 +289,8 @@ func (v *versionState) stats() VersionStats {
 func (e *endpoint) stats() EndpointStats {
 	t := e.counters.read()
 	es := EndpointStats{Replica: e.Replica, Address: e.Address, Since: e.since,
-		InForce: !e.retired.Load(), InFlight: e.inflight.Load(), Retried: t.retried, SumMs: float64(t.sumUs) / 1000}
+		InForce: !e.retired.Load(), InFlight: e.inflight.Load(), Retried: t.retried, SumMs: float64(t.sumUs) / 1000,
+		Shielded: t.shielded, Mirrored: t.mirrored, MirrorErrors: t.mirrorErrors}
 	for o, n := range t.codes {
 		if o.isError() {
 			es.Errors += n

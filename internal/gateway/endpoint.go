@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"net/http"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -28,6 +29,10 @@ type endpoint struct {
 
 	counters counters
 	pool     pool
+
+	h2Once sync.Once
+	h2Made atomic.Bool
+	h2     *http.Transport
 
 	streamsMu sync.Mutex
 	streams   map[*stream]struct{}
@@ -81,7 +86,12 @@ func (e *endpoint) retire(now time.Time) {
 	}
 }
 
-func (e *endpoint) leave() { e.goneOnce.Do(func() { close(e.gone) }) }
+func (e *endpoint) leave() {
+	e.goneOnce.Do(func() {
+		e.closeHTTP2()
+		close(e.gone)
+	})
+}
 
 // choose gives the endpoint with the fewest requests in flight, in turn among
 // equals. Endpoints that could not be connected to a moment ago are left alone

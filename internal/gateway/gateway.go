@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,6 +57,9 @@ func (o *Options) setDefaults() {
 			*d = v
 		}
 	}
+	if len(o.StickyKey) == 0 {
+		o.StickyKey = binary.BigEndian.AppendUint64(nil, o.Seed)
+	}
 	o.VersionHeader = http.CanonicalHeaderKey(o.VersionHeader)
 }
 
@@ -74,13 +78,14 @@ type Gateway struct {
 	stop     chan struct{} // closed by Close: ends the sweeper
 	swept    chan struct{} // closed when it has ended
 	upgraded sync.WaitGroup
+	mirrors  *mirrors
 }
 
 // New makes a Gateway with an empty table: every request is answered with 404
 // until the first Swap. Close or Shutdown frees what it holds.
 func New(o Options) *Gateway {
 	o.setDefaults()
-	g := &Gateway{o: o, services: map[string]*serviceState{}, stop: make(chan struct{}), swept: make(chan struct{})}
+	g := &Gateway{o: o, services: map[string]*serviceState{}, stop: make(chan struct{}), swept: make(chan struct{}), mirrors: newMirrors()}
 	g.routing.Store(&routing{})
 	go g.sweep()
 	return g

@@ -88,38 +88,57 @@ func target(r *http.Request) string {
 	return u
 }
 
+// head is what the gateway decides about the head of a request that goes to an
+// endpoint; the rest is as the client sent it.
+type head struct {
+	target, host string
+	id           string
+	upgrade      string // "" or "websocket"
+	expect       bool
+	change       *change // of the rule; may be nil
+}
+
+// passes says whether a header of the client's goes on.
+func (h *head) passes(k string, drop []string) bool {
+	return !hopByHop(k) && !ours(k) && k != "X-Request-Id" && k != "Content-Length" && k != "Expect" &&
+		strings.IndexByte(k, '_') < 0 && (drop == nil || !contains(drop, k)) && !h.change.drops(k)
+}
+
 // appendHead appends the head of r as it goes to an endpoint, up to and with
 // the empty line. r was read by net/http, which has validated names and values.
-// upgrade is "" or "websocket".
-func appendHead(b []byte, r *http.Request, id, upgrade string, expect bool) []byte {
+func appendHead(b []byte, r *http.Request, h *head) []byte {
 	b = append(b, r.Method...)
 	b = append(b, ' ')
-	b = append(b, target(r)...)
+	b = append(b, h.target...)
 	b = append(b, " HTTP/1.1\r\nHost: "...)
-	b = append(b, r.Host...)
+	b = append(b, h.host...)
 	b = append(b, crlf...)
 	drop := listed(r.Header)
 	for k, vv := range r.Header {
-		if hopByHop(k) || ours(k) || k == "X-Request-Id" || k == "Content-Length" || k == "Expect" ||
-			strings.IndexByte(k, '_') >= 0 || (drop != nil && contains(drop, k)) {
+		if !h.passes(k, drop) {
 			continue
 		}
 		for _, v := range vv {
 			b = appendField(b, k, v)
 		}
 	}
+	if h.change != nil {
+		for _, p := range h.change.put {
+			b = appendField(b, p.Name, p.Value)
+		}
+	}
 	b = appendForwarded(b, r)
-	b = appendField(b, "X-Request-Id", id)
+	b = appendField(b, "X-Request-Id", h.id)
 	b = appendFraming(b, r)
-	if expect {
+	if h.expect {
 		b = append(b, "Expect: 100-continue\r\n"...)
 	}
 	if httpguts.HeaderValuesContainsToken(r.Header["Te"], "trailers") {
 		b = append(b, "Te: trailers\r\n"...)
 	}
-	if upgrade != "" {
+	if h.upgrade != "" {
 		b = append(b, "Connection: Upgrade\r\nUpgrade: "...)
-		b = append(b, upgrade...)
+		b = append(b, h.upgrade...)
 		b = append(b, crlf...)
 	}
 	return append(b, crlf...)
@@ -134,12 +153,17 @@ func appendField(b []byte, k, v string) []byte {
 	return append(b, crlf...)
 }
 
+// remoteIP is the client's address without its port.
+func remoteIP(r *http.Request) string {
+	if host, _, err := net.SplitHostPort(r.RemoteAddr); err == nil {
+		return host
+	}
+	return r.RemoteAddr
+}
+
 // appendForwarded says where the request came from.
 func appendForwarded(b []byte, r *http.Request) []byte {
-	ip := r.RemoteAddr
-	if host, _, err := net.SplitHostPort(ip); err == nil {
-		ip = host
-	}
+	ip := remoteIP(r)
 	b = appendField(b, "X-Forwarded-For", ip)
 	b = appendField(b, "X-Real-Ip", ip)
 	b = appendField(b, "X-Forwarded-Host", r.Host)

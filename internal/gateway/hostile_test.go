@@ -79,7 +79,6 @@ func TestSmuggling(t *testing.T) {
 		"a bare LF in a chunk's size":         {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n1\na\r\n0\r\n\r\n", "400", nil},
 		"a chunk's size that is no number":    {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n0\r\n\r\n", "400", nil},
 		"HTTP/1.0 with chunked: no body":      {"GET /a HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "200", []string{"GET /a "}},
-		"HTTP/2's preface on HTTP/1":          {"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "400", nil},
 		"HTTP/0.9":                            {"GET /a\r\n\r\n", "400", nil},
 		"CONNECT":                             {"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", "405", nil},
 		"CONNECT with a body":                 {"CONNECT a:80 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nGET ", "405", nil},

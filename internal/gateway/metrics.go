@@ -16,12 +16,18 @@ var (
 		"destination_service_namespace", "destination_workload", "destination_workload_namespace", "destination_version",
 		"request_protocol"}
 	requestsDesc = prometheus.NewDesc("istio_requests_total", "Requests that have ended.",
-		append(append([]string(nil), versionLabels...), "response_code", "response_flags"), nil)
+		append(append([]string(nil), versionLabels...), "response_code", "response_flags", "grpc_response_status"), nil)
 	durationDesc = prometheus.NewDesc("istio_request_duration_milliseconds",
 		"Time from a request's head to the end of its answer (to its beginning for streams).", versionLabels, nil)
 	inFlightDesc = prometheus.NewDesc("serin_gateway_requests_in_flight", "Requests begun and not ended.", versionLabels, nil)
 	retriedDesc  = prometheus.NewDesc("serin_gateway_attempts_retried_total",
 		"Attempts that provably did nothing and were made again.", versionLabels, nil)
+	shieldedDesc = prometheus.NewDesc("serin_gateway_shielded_total",
+		"Repetitions here of requests that failed on another version.", versionLabels, nil)
+	mirroredDesc = prometheus.NewDesc("serin_gateway_mirrored_total", "Copies of requests sent here.",
+		append(append([]string(nil), versionLabels...), "result"), nil)
+	shedDesc = prometheus.NewDesc("serin_gateway_shed_total",
+		"Requests that went elsewhere because the version had as many as it may have.", versionLabels, nil)
 	unroutedDesc = prometheus.NewDesc("serin_gateway_unrouted_total",
 		"Requests answered by the gateway because no rule matched (404) or no version had an endpoint (503).",
 		[]string{"destination_service_name", "response_code"}, nil)
@@ -43,7 +49,7 @@ func (g *Gateway) Collector() prometheus.Collector { return collector{g} }
 type collector struct{ g *Gateway }
 
 func (c collector) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{requestsDesc, durationDesc, inFlightDesc, retriedDesc, unroutedDesc, tableDesc} {
+	for _, d := range []*prometheus.Desc{requestsDesc, durationDesc, inFlightDesc, retriedDesc, shieldedDesc, mirroredDesc, shedDesc, unroutedDesc, tableDesc} {
 		ch <- d
 	}
 }
@@ -69,8 +75,8 @@ func (v *versionState) collect(send func(prometheus.Metric, error)) {
 	labels := []string{"source", "serin-gateway", s.host, s.name, s.namespace, v.workload, s.namespace, v.name, "http"}
 	t, inFlight := v.sum()
 	for o, n := range t.codes {
-		code, flags := o.labels()
-		send(prometheus.NewConstMetric(requestsDesc, prometheus.CounterValue, float64(n), append(labels[:len(labels):len(labels)], code, flags)...))
+		code, flags, grpc := o.labels()
+		send(prometheus.NewConstMetric(requestsDesc, prometheus.CounterValue, float64(n), append(labels[:len(labels):len(labels)], code, flags, grpc)...))
 	}
 	counts, total := t.cumulative()
 	buckets := make(map[float64]uint64, len(counts))
@@ -80,6 +86,11 @@ func (v *versionState) collect(send func(prometheus.Metric, error)) {
 	send(prometheus.NewConstHistogram(durationDesc, total, float64(t.sumUs)/1000, buckets, labels...))
 	send(prometheus.NewConstMetric(inFlightDesc, prometheus.GaugeValue, float64(inFlight), labels...))
 	send(prometheus.NewConstMetric(retriedDesc, prometheus.CounterValue, float64(t.retried), labels...))
+	send(prometheus.NewConstMetric(shieldedDesc, prometheus.CounterValue, float64(t.shielded), labels...))
+	send(prometheus.NewConstMetric(shedDesc, prometheus.CounterValue, float64(v.shed.Load()), labels...))
+	with := func(s string) []string { return append(labels[:len(labels):len(labels)], s) }
+	send(prometheus.NewConstMetric(mirroredDesc, prometheus.CounterValue, float64(t.mirrored-t.mirrorErrors), with("ok")...))
+	send(prometheus.NewConstMetric(mirroredDesc, prometheus.CounterValue, float64(t.mirrorErrors), with("failed")...))
 }
 
 // sum adds up what all endpoints of v have done, the forgotten ones too, so
@@ -99,17 +110,20 @@ func (v *versionState) sum() (t tally, inFlight int64) {
 	return t, inFlight
 }
 
-// labels are response_code and response_flags as Istio's proxies have them.
-func (o outcome) labels() (code, flags string) {
-	switch o {
-	case clientGone:
-		return "0", "DC"
-	case noConnection:
-		return "502", "UF"
-	case cut:
-		return "502", "UC"
-	case timedOut:
-		return "504", "UT"
+// labels are response_code, response_flags and grpc_response_status as Istio's
+// proxies have them.
+func (o outcome) labels() (code, flags, grpc string) {
+	switch {
+	case o == clientGone:
+		return "0", "DC", ""
+	case o == noConnection:
+		return "502", "UF", ""
+	case o == cut:
+		return "502", "UC", ""
+	case o == timedOut:
+		return "504", "UT", ""
+	case o >= grpcFailed:
+		return "200", "-", strconv.Itoa(int(o - grpcFailed))
 	}
-	return strconv.Itoa(int(o)), "-"
+	return strconv.Itoa(int(o)), "-", ""
 }

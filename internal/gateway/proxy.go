@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"golang.org/x/net/http/httpguts"
 )
 
 // smallBody is up to how many bytes of known length a body is read before an
@@ -23,15 +25,21 @@ type exchange struct {
 	w     http.ResponseWriter
 	r     *http.Request
 	start time.Time
+	try   time.Time // when the attempt that goes on began; start for the first
 
-	id      string
-	upgrade string // "" or "websocket"
-	body    []byte // a small body, whole
-	stream  bool   // the body is sent while it is read
-	expect  bool   // the client waits for 100 before it sends the body
+	head   head
+	body   []byte // a small body, whole
+	stream bool   // the body is sent while it is read
 
-	begun   bool // the head of an answer has gone to the client
-	counted bool
+	rule     *rule
+	cookie   string        // to be set in the answer
+	capped   *versionState // whose busy counts this request
+	deadline time.Time     // of the rule's timeout; zero = none
+
+	hold     bool // a 5xx is not passed on: the request will be repeated
+	shielded bool // this attempt repeats what failed on another version
+	begun    bool // the head of an answer has gone to the client
+	counted  bool
 }
 
 // result is what came of one attempt.
@@ -43,11 +51,16 @@ type result struct {
 
 // ServeHTTP routes one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	x := exchange{g: g, w: w, r: r, start: time.Now()}
+	now := time.Now()
+	x := exchange{g: g, w: w, r: r, start: now, try: now}
 	if !x.admit() || !x.readSmallBody() {
 		return
 	}
-	if !x.carry() {
+	intact := x.carry()
+	if r.ProtoMajor == 2 {
+		countReset(r)
+	}
+	if !intact {
 		// The answer cannot be given or finished: the client must see that.
 		panic(http.ErrAbortHandler)
 	}
@@ -55,27 +68,34 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // admit refuses what no rule may let through.
 func (x *exchange) admit() bool {
-	if x.r.Method == http.MethodConnect {
+	r := x.r
+	if r.Method == http.MethodConnect {
 		x.refuse(http.StatusMethodNotAllowed, "CONNECT is not supported")
 		return false
 	}
-	if target(x.r) == "" {
+	x.head.target, x.head.host = target(r), r.Host
+	// HTTP/2 lets characters through that would end a field of HTTP/1's first line.
+	if x.head.target == "" || strings.IndexByte(x.head.target, ' ') >= 0 {
 		x.refuse(http.StatusBadRequest, "the request's target is not a path")
 		return false
 	}
-	switch up := upgradeAsked(x.r.Header); up {
+	if r.ProtoMajor == 2 && (!httpguts.ValidHeaderFieldName(r.Method) || !httpguts.ValidHostHeader(r.Host)) {
+		x.refuse(http.StatusBadRequest, "the request's method or authority is malformed")
+		return false
+	}
+	switch up := upgradeAsked(r.Header); up {
 	case "", "h2c": // an offer of h2c may be ignored; Java's client makes it with every request
 	case "websocket":
-		if x.r.ContentLength != 0 || x.r.Method != http.MethodGet {
+		if r.ContentLength != 0 || r.Method != http.MethodGet {
 			x.refuse(http.StatusBadRequest, "a websocket begins with a GET without a body")
 			return false
 		}
-		x.upgrade = up
+		x.head.upgrade = up
 	default:
 		x.refuse(http.StatusBadRequest, "upgrading to anything but websocket is not supported")
 		return false
 	}
-	x.id = requestID(x.r.Header)
+	x.head.id = requestID(r.Header)
 	return true
 }
 
@@ -94,8 +114,8 @@ func (x *exchange) readSmallBody() bool {
 	if n == 0 || x.r.Body == nil || x.r.Body == http.NoBody {
 		return true
 	}
-	x.expect = strings.EqualFold(x.r.Header.Get("Expect"), "100-continue")
-	if n < 0 || n > smallBody || x.expect {
+	x.head.expect = strings.EqualFold(x.r.Header.Get("Expect"), "100-continue")
+	if n < 0 || n > smallBody || x.head.expect {
 		x.stream = true
 		return true
 	}
@@ -120,24 +140,94 @@ func (x *exchange) carry() bool {
 		return true
 	}
 	defer func() {
+		if x.capped != nil {
+			x.capped.busy.Add(-1)
+		}
 		if e != nil { // a panic on the way must not keep e from draining
 			e.release()
 		}
 	}()
 	v.state.touch(x.start)
+	if x.rule.mirrors != nil {
+		x.mirror()
+	}
+	tries := x.rule.retries.Attempts
+	x.hold = x.holds(v, tries)
 	res := x.attempt(v, e)
-	if res.undone {
-		if other := x.another(v, e, res); other != nil {
-			e.counters.retried.Add(1)
-			e.release()
-			e = other
-			res = x.attempt(v, e)
+	for again := true; ; {
+		res.undone = res.undone && again // once is enough
+		next := x.next(v, e, res, tries)
+		if next == nil {
+			break
 		}
+		if res.undone {
+			again = false
+			e.counters.retried.Add(1)
+		} else {
+			tries--
+			x.countFailure(v, e, res.outcome)
+		}
+		e.release()
+		e = next
+		x.hold = x.holds(v, tries)
+		res = x.attempt(v, e)
+	}
+	if sv, se := x.shield(v, res); se != nil {
+		x.countFailure(v, e, res.outcome)
+		e.release()
+		v, e = sv, se
+		x.shielded, x.hold = true, false
+		res = x.attempt(v, e)
 	}
 	intact := x.conclude(v, e, res)
 	e.release()
 	e = nil
 	return intact
+}
+
+// repeatable says whether the request may be made again though it may have been
+// carried out.
+func (x *exchange) repeatable() bool {
+	return idempotent(x.r.Method) && x.body == nil && !x.stream && x.head.upgrade == ""
+}
+
+// holds says whether a 5xx of v is to be kept from the client because there
+// will be another attempt.
+func (x *exchange) holds(v *version, tries int) bool {
+	if !x.repeatable() {
+		return false
+	}
+	sv := x.rule.shield
+	return (tries > 0 && x.rule.retries.On5xx) || (sv != nil && sv != v && len(sv.endpoints) > 0)
+}
+
+// over says whether the request has run out of time or out of a client.
+func (x *exchange) over() bool {
+	return x.begun || x.r.Context().Err() != nil || (!x.deadline.IsZero() && !time.Now().Before(x.deadline))
+}
+
+// next begins the next attempt within the version, or gives nil.
+func (x *exchange) next(v *version, e *endpoint, res result, tries int) *endpoint {
+	switch {
+	case x.over():
+		return nil
+	case res.undone:
+	case tries <= 0 || !x.repeatable() || !(res.outcome.failed() || (x.rule.retries.On5xx && res.outcome.isError())):
+		return nil
+	}
+	return x.another(v, e, res)
+}
+
+// shield begins the request again on the version that shields, or gives nil.
+func (x *exchange) shield(v *version, res result) (*version, *endpoint) {
+	sv := x.rule.shield
+	if sv == nil || sv == v || len(sv.endpoints) == 0 || !res.outcome.isError() || !x.repeatable() || x.over() {
+		return nil, nil
+	}
+	if e := sv.choose(nil, time.Now()); e.acquire() {
+		return sv, e
+	}
+	return nil, nil
 }
 
 // place finds the version and begins the request on one of its endpoints. It
@@ -161,18 +251,54 @@ func (x *exchange) place() (*version, *endpoint) {
 			x.refuse(http.StatusServiceUnavailable, "no version of "+s.name+" that this request may go to has an endpoint")
 			return nil, nil
 		}
-		v := ru.pick()
+		var v *version
+		v, x.cookie = ru.pick(x.r)
+		v = x.underCap(v)
 		if e := v.choose(nil, x.start); e.acquire() {
+			x.follow(ru)
 			return v, e
 		}
 		// Retired since we looked: the table in force has another one.
 	}
 }
 
+// underCap gives v, or the version that takes what is too much for v.
+func (x *exchange) underCap(v *version) *version {
+	if x.capped != nil {
+		x.capped.busy.Add(-1)
+		x.capped = nil
+	}
+	if v.max == 0 {
+		return v
+	}
+	if v.state.busy.Add(1) <= int64(v.max) || len(v.overflow.endpoints) == 0 {
+		x.capped = v.state
+		return v
+	}
+	v.state.busy.Add(-1)
+	v.state.shed.Add(1)
+	return v.overflow
+}
+
+// follow takes from the rule what holds for the whole request.
+func (x *exchange) follow(ru *rule) {
+	x.rule = ru
+	x.head.change = ru.request
+	if rw := ru.rewrite; rw != nil {
+		x.head.target = rw.rewriteTarget(x.head.target)
+		if rw.Authority != "" {
+			x.head.host = rw.Authority
+		}
+	}
+	if ru.timeout > 0 {
+		x.deadline = x.start.Add(ru.timeout)
+	}
+}
+
 // another begins the request again, within the same version; nil where that
 // would be of no use.
 func (x *exchange) another(v *version, failed *endpoint, res result) *endpoint {
-	for v != nil && len(v.endpoints) > 0 && x.r.Context().Err() == nil {
+	for v != nil && len(v.endpoints) > 0 {
 		e := v.choose(failed, time.Now())
 		if e == failed && res.outcome == noConnection {
 			return nil
@@ -189,9 +315,9 @@ func (x *exchange) another(v *version, failed *endpoint, res result) *endpoint {
 func (x *exchange) conclude(v *version, e *endpoint, res result) (intact bool) {
 	x.count(v, e, res.outcome)
 	switch {
-	case res.outcome < clientGone:
-		return true
-	case x.begun || (res.outcome == clientGone && res.status == 0):
+	case x.begun:
+		return res.outcome < clientGone || res.outcome >= grpcFailed
+	case res.outcome == clientGone && res.status == 0:
 		return false
 	}
 	x.nameVersion(v)
@@ -203,10 +329,20 @@ func (x *exchange) conclude(v *version, e *endpoint, res result) (intact bool) {
 		x.refuse(http.StatusGatewayTimeout, v.name+" gave no answer in time")
 	case res.outcome == noConnection:
 		x.refuse(http.StatusBadGateway, v.name+" could not be connected to")
+	case res.outcome < clientGone: // held back, and then there was nowhere to go
+		x.refuse(int(res.outcome), v.name+" failed")
 	default:
 		x.refuse(http.StatusBadGateway, v.name+" closed the connection without an answer")
 	}
 	return true
+}
+
+// countFailure counts an attempt that will be repeated, and begins the next one.
+func (x *exchange) countFailure(v *version, e *endpoint, o outcome) {
+	now := time.Now()
+	e.counters.add(o, now.Sub(x.try))
+	v.state.touch(now)
+	x.try = now
 }
 
 // count counts the request once: at its end, or at the head of an answer that
@@ -214,10 +350,14 @@ func (x *exchange) conclude(v *version, e *endpoint, res result) (intact bool) {
 func (x *exchange) count(v *version, e *endpoint, o outcome) {
 	now := time.Now()
 	v.state.touch(now)
-	if !x.counted {
-		x.counted = true
-		e.counters.add(o, now.Sub(x.start))
+	switch {
+	case x.counted:
+	case x.shielded: // not a sample of what users ask for
+		e.counters.shielded.Add(1)
+	default:
+		e.counters.add(o, now.Sub(x.try))
 	}
+	x.counted = true
 }
 
 func (x *exchange) nameVersion(v *version) {
@@ -228,27 +368,69 @@ func (x *exchange) nameVersion(v *version) {
 
 // attempt sends the request to e once.
 func (x *exchange) attempt(v *version, e *endpoint) result {
+	if v.h2c {
+		return x.attemptH2(v, e)
+	}
 	ctx := x.r.Context()
 	c := e.pool.get(time.Now(), x.g.o.UpstreamIdle)
 	if c == nil {
 		var err error
-		if c, err = dial(ctx, e.Address, x.g.o.DialTimeout); err != nil {
-			if ctx.Err() != nil {
-				return result{outcome: clientGone}
-			}
-			e.suspect.Store(time.Now().Add(suspectFor).UnixNano())
-			x.g.o.Logger.Debug("connecting to an endpoint", "version", v.name, "replica", e.Replica, "error", err)
-			return result{outcome: noConnection, undone: true}
+		if c, err = dial(ctx, e.Address, x.dialTimeout()); err != nil {
+			return x.undialled(v, e, err)
 		}
 	}
 	stop := context.AfterFunc(ctx, func() { c.nc.SetDeadline(aborted) })
+	limited := !x.deadline.IsZero() || x.rule.retries.PerTry > 0
+	if limited {
+		x.limit(c, x.headDeadline())
+	}
 	res, reusable := x.converse(c, v, e)
+	if limited && reusable {
+		c.nc.SetDeadline(time.Time{})
+	}
 	if stop() && reusable {
 		e.pool.put(c, time.Now())
 	} else {
 		c.close()
 	}
 	return res
+}
+
+// undialled says what a failed dial means.
+func (x *exchange) undialled(v *version, e *endpoint, err error) result {
+	if x.r.Context().Err() != nil {
+		return result{outcome: clientGone}
+	}
+	e.suspect.Store(time.Now().Add(suspectFor).UnixNano())
+	x.g.o.Logger.Debug("connecting to an endpoint", "version", v.name, "replica", e.Replica, "error", err)
+	return result{outcome: noConnection, undone: true}
+}
+
+func (x *exchange) dialTimeout() time.Duration {
+	d := x.g.o.DialTimeout
+	if t := x.headDeadline(); !t.IsZero() {
+		d = max(min(d, time.Until(t)), time.Millisecond)
+	}
+	return d
+}
+
+// headDeadline is until when this attempt may wait for the answer's head; zero
+// = without a limit.
+func (x *exchange) headDeadline() time.Time {
+	if d := x.rule.retries.PerTry; d > 0 {
+		if t := x.try.Add(d); x.deadline.IsZero() || t.Before(x.deadline) {
+			return t
+		}
+	}
+	return x.deadline
+}
+
+// limit sets c's deadline, and leaves one that the client's going away has set.
+func (x *exchange) limit(c *conn, t time.Time) {
+	c.nc.SetDeadline(t)
+	if x.r.Context().Err() != nil {
+		c.nc.SetDeadline(aborted)
+	}
 }
 
 // converse writes the request to c and relays the answer. reusable says that
@@ -276,11 +458,21 @@ func (x *exchange) converse(c *conn, v *version, e *endpoint) (res result, reusa
 		}
 		// A connection that was kept alive may have been closed by the other side
 		// just when the request was sent.
-		lost := c.used && c.headLeft == maxResponseHead && idempotent(x.r.Method) && !x.stream && x.body == nil
+		lost := c.used && c.headLeft == maxResponseHead && x.repeatable()
 		return x.broken(err, lost), false
 	}
-	if resp.StatusCode == http.StatusSwitchingProtocols {
+	if x.rule.retries.PerTry > 0 || resp.StatusCode == http.StatusSwitchingProtocols {
+		t := x.deadline
+		if resp.StatusCode == http.StatusSwitchingProtocols {
+			t = time.Time{}
+		}
+		x.limit(c, t)
+	}
+	switch {
+	case resp.StatusCode == http.StatusSwitchingProtocols:
 		return x.tunnel(c, e, v, resp), false
+	case x.hold && resp.StatusCode >= 500:
+		return result{outcome: outcome(resp.StatusCode)}, false
 	}
 	return x.relay(c, e, v, resp)
 }
@@ -307,28 +499,37 @@ func idempotent(method string) bool {
 
 // writeHead writes the head, with a small body.
 func (x *exchange) writeHead(c *conn) (int, error) {
-	p := buffers.Get().(*[]byte)
-	b := appendHead((*p)[:0], x.r, x.id, x.upgrade, x.expect)
+	p := smallBuffers.Get().(*[]byte)
+	b := appendHead((*p)[:0], x.r, &x.head)
 	b = append(b, x.body...)
 	n, err := c.nc.Write(b)
-	if cap(b) <= 64<<10 {
-		*p = b[:cap(b)]
+	if cap(b) <= 4*smallBuffer {
+		*p = b
 	}
-	buffers.Put(p)
+	smallBuffers.Put(p)
 	return n, err
+}
+
+// sendHead sends the head of an answer to the client.
+func (x *exchange) sendHead(v *version, resp *http.Response) {
+	h := x.w.Header()
+	copyAnswer(h, resp.Header)
+	x.rule.response.apply(h)
+	x.nameVersion(v)
+	if x.cookie != "" {
+		h["Set-Cookie"] = append(h["Set-Cookie"][:len(h["Set-Cookie"]):len(h["Set-Cookie"])], x.cookie)
+	}
+	for k := range resp.Trailer {
+		h.Add("Trailer", k)
+	}
+	x.begun = true
+	x.w.WriteHeader(resp.StatusCode)
 }
 
 // relay gives the client the answer whose head is resp.
 func (x *exchange) relay(c *conn, e *endpoint, v *version, resp *http.Response) (res result, reusable bool) {
-	h := x.w.Header()
-	copyAnswer(h, resp.Header)
-	x.nameVersion(v)
-	for k := range resp.Trailer {
-		h.Add("Trailer", k)
-	}
 	res.outcome = outcome(resp.StatusCode)
-	x.begun = true
-	x.w.WriteHeader(resp.StatusCode)
+	x.sendHead(v, resp)
 	if resp.Body == http.NoBody {
 		return res, !resp.Close && c.br.Buffered() == 0
 	}
@@ -339,11 +540,9 @@ func (x *exchange) relay(c *conn, e *endpoint, v *version, resp *http.Response) 
 		ended, letGo = x.holdEventStream(c, e)
 		defer letGo()
 	}
-	switch end := x.copyBody(c, resp); {
+	switch end := x.copyBody(resp, c.br.Buffered); {
 	case end == nil:
-		for k, vv := range resp.Trailer {
-			h[http.TrailerPrefix+k] = vv
-		}
+		x.sendTrailers(resp)
 		return res, !resp.Close && c.br.Buffered() == 0
 	case ended != nil && ended(): // drained: the client sees the stream end and comes again
 	case end == errClient || x.r.Context().Err() != nil:
@@ -356,6 +555,16 @@ func (x *exchange) relay(c *conn, e *endpoint, v *version, resp *http.Response) 
 		}
 	}
 	return res, false
+}
+
+func (x *exchange) sendTrailers(resp *http.Response) {
+	if len(resp.Trailer) == 0 {
+		return
+	}
+	h := x.w.Header()
+	for k, vv := range resp.Trailer {
+		h[http.TrailerPrefix+k] = vv
+	}
 }
 
 func isEventStream(resp *http.Response) bool {

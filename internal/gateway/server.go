@@ -2,6 +2,7 @@ package gateway
 
 import (
 	"context"
+	"crypto/tls"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,28 +16,54 @@ const (
 	readHeaderTimeout = 10 * time.Second
 	clientIdle        = 120 * time.Second
 	maxRequestHead    = 64 << 10
+	maxStreams        = 128 // at one time on one HTTP/2 connection
 )
 
 // Serve accepts connections on l until Shutdown or Close; it then returns
-// http.ErrServerClosed. It may be called for several listeners.
+// http.ErrServerClosed. It may be called for several listeners. Clients may
+// speak HTTP/1.1, or HTTP/2 without TLS if they know beforehand (as gRPC does).
 func (g *Gateway) Serve(l net.Listener) error {
+	srv, err := g.newServer(l)
+	if err != nil {
+		return err
+	}
+	return srv.Serve(l)
+}
+
+// ServeTLS is Serve with TLS 1.2 or newer, for HTTP/1.1 and HTTP/2.
+func (g *Gateway) ServeTLS(l net.Listener, certs *Certificates) error {
+	srv, err := g.newServer(l)
+	if err != nil {
+		return err
+	}
+	srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.get}
+	return srv.ServeTLS(l, "", "")
+}
+
+func (g *Gateway) newServer(l net.Listener) (*http.Server, error) {
+	var p http.Protocols
+	p.SetHTTP1(true)
+	p.SetHTTP2(true)
+	p.SetUnencryptedHTTP2(true)
 	srv := &http.Server{
 		Handler:                      g,
+		Protocols:                    &p,
+		HTTP2:                        &http.HTTP2Config{MaxConcurrentStreams: maxStreams},
 		ReadHeaderTimeout:            readHeaderTimeout,
 		IdleTimeout:                  clientIdle,
 		MaxHeaderBytes:               maxRequestHead,
+		ConnContext:                  guard,
 		ErrorLog:                     slog.NewLogLogger(g.o.Logger.Handler(), slog.LevelDebug),
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the application's
 	}
 	g.mu.Lock()
+	defer g.mu.Unlock()
 	if g.closed {
-		g.mu.Unlock()
 		l.Close()
-		return http.ErrServerClosed
+		return nil, http.ErrServerClosed
 	}
 	g.servers = append(g.servers, srv)
-	g.mu.Unlock()
-	return srv.Serve(l)
+	return srv, nil
 }
 
 // Shutdown stops accepting, waits for the requests in flight (upgraded
@@ -71,7 +98,9 @@ func (g *Gateway) Close() error {
 	g.eachEndpoint(func(e *endpoint) {
 		e.endStreams()
 		e.pool.close()
+		e.closeHTTP2()
 	})
+	g.mirrors.close()
 	<-g.swept
 	return nil
 }

@@ -28,7 +28,7 @@ func (x *exchange) holdEventStream(c *conn, e *endpoint) (ended func() bool, let
 // tunnel joins the client and the endpoint after a 101, until one of them ends
 // it. The bytes are not looked at.
 func (x *exchange) tunnel(c *conn, e *endpoint, v *version, resp *http.Response) result {
-	if !strings.EqualFold(strings.TrimSpace(resp.Header.Get("Upgrade")), x.upgrade) {
+	if !strings.EqualFold(strings.TrimSpace(resp.Header.Get("Upgrade")), x.head.upgrade) {
 		return result{outcome: cut} // switched to something that nobody asked for
 	}
 	x.g.upgraded.Add(1)
@@ -87,7 +87,11 @@ func pump(dst, src net.Conn, buffered interface {
 func (x *exchange) switching(v *version, resp *http.Response) []byte {
 	h := http.Header{}
 	copyAnswer(h, resp.Header)
-	b := []byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + x.upgrade + crlf)
+	x.rule.response.apply(h)
+	if x.cookie != "" {
+		h.Add("Set-Cookie", x.cookie)
+	}
+	b := []byte("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: " + x.head.upgrade + crlf)
 	for k, vv := range h {
 		for _, s := range vv {
 			b = appendField(b, k, s)
