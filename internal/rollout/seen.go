@@ -35,6 +35,8 @@ func (p *pass) inventory() {
 		return
 	}
 	st := &p.st
+	p.follow(&st.Stable, true) // first: a mark belongs to the object under its new name, too
+	p.follow(&st.Canary, false)
 	for _, w := range p.obs.Workloads.Items {
 		if w.Condemned && !p.condemned(w.Revision) && p.marked(w.Revision) == nil && w.Revision != st.Stable.Revision && w.Revision != st.Canary.Revision {
 			p.mark(Mark{Revision: w.Revision, Kind: Condemned, At: p.now, Why: "marked on the object"})
@@ -42,8 +44,6 @@ func (p *pass) inventory() {
 			p.mark(Mark{Revision: w.Revision, Kind: Retired, Promoted: true, At: p.now, Why: "marked on the object"})
 		}
 	}
-	p.follow(&st.Stable, true)
-	p.follow(&st.Canary, false)
 	if w := p.workload(st.Stable.Revision); w != nil {
 		if p.active() {
 			st.R = max(st.R, p.stableCount(w))
@@ -142,6 +142,9 @@ func (p *pass) rename(from, to Revision) {
 func (p *pass) readRoute() {
 	st, r := &p.st, p.obs.Route
 	if st.Stable.Revision == "" || r.Known != Present {
+		if r.Known == Absent {
+			p.unsee()
+		}
 		p.clock(false)
 		return
 	}
@@ -155,10 +158,7 @@ func (p *pass) readRoute() {
 	case ours && r.Note.N <= st.N:
 		// A lost or late write: restated by this pass.
 	default:
-		p.foreign = p.readForeign(r)
-		if p.foreign == nil { // not our note, and exactly our split
-			p.inForce = r.Note == nil || r.Note.N <= st.N
-		}
+		p.foreign = p.readForeign(r) // nil: exactly our split, and not our write; restated by this pass
 	}
 	p.clock(p.inForce)
 	if p.foreign == nil && !p.newer {
@@ -170,8 +170,8 @@ func (p *pass) readRoute() {
 		}
 		st.NewerSince = time.Time{}
 	}
-	if !p.inForce && !p.newer { // the latch is one write's: what is written again has to be seen again
-		st.Asked, st.Settled, st.LiveAt, st.Share = time.Time{}, 0, time.Time{}, Share{}
+	if !p.inForce && !p.newer {
+		p.unsee()
 	}
 	if !p.inForce || !st.LiveAt.IsZero() {
 		return
@@ -202,6 +202,21 @@ func (p *pass) readRoute() {
 	}
 	st.LiveAt, st.Confirmed = p.now, st.Granted
 }
+
+// unsee: the route does not hold our last write. What was seen in force, and
+// who was seen gone, is a latch per write: somebody may have sent traffic
+// anywhere meanwhile, and what is written again has to be seen again.
+func (p *pass) unsee() {
+	st := &p.st
+	st.Asked, st.Settled, st.LiveAt, st.Share = time.Time{}, 0, time.Time{}, Share{}
+	for _, ls := range [][]Leaving{st.Leaving, st.Retiring} {
+		for i := range ls {
+			ls[i].unsee()
+		}
+	}
+}
+
+func (l *Leaving) unsee() { l.ZeroSince, l.Waited, l.Quiet, l.Gone = time.Time{}, 0, 0, false }
 
 // clock lets observed time count: live, not paused, no gap.
 func (p *pass) clock(live bool) {
@@ -309,7 +324,7 @@ func (p *pass) leaving() {
 			done = false // an empty list is more likely a fault than an end
 		}
 		if done {
-			if l.Policy != Keep {
+			if l.Policy != Keep && !p.replaced(l) {
 				if m := p.marked(l.Revision); m != nil {
 					m.Ended = true
 				}
@@ -325,13 +340,26 @@ func (p *pass) leaving() {
 	st.Retiring = kept
 }
 
+// replaced: its object has another template now, and is not ours to end.
+func (p *pass) replaced(l Leaving) bool {
+	if p.workload(l.Revision) != nil {
+		return false
+	}
+	for _, w := range p.obs.Workloads.Items {
+		if w.Name == l.Name {
+			return true
+		}
+	}
+	return false
+}
+
 // drain watches one version's traffic end. bounded: after the drain timeout it
 // counts as gone whatever still comes (a superseded canary must not hold up
 // its successor); an old stable that is still called is kept, and said so.
 func (p *pass) drain(l *Leaving, live, bounded bool) {
 	r := p.obs.Route
 	if r.Known == Present && r.Weights[l.Revision] > 0 { // somebody gave it traffic again, or the write was lost
-		l.ZeroSince, l.Waited, l.Quiet, l.Gone = time.Time{}, 0, 0, false
+		l.unsee()
 	}
 	if l.Gone {
 		return
