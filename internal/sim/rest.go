@@ -124,7 +124,7 @@ func (w *World) restless() string {
 }
 
 func (w *World) restlessIdle(st rollout.State, status rollout.Status) string {
-	left := st.Drift.Foreign || !w.route.exists
+	left := st.Drift.Foreign || !w.route.exists || (w.spec.Deleted && w.route.manager != "serin")
 	if len(st.Leaving) > 0 && !left {
 		return "somebody is still leaving"
 	}
