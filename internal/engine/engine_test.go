@@ -685,8 +685,9 @@ func TestAnEngineNeedsItsPorts(t *testing.T) {
 
 // With nothing but the three ports that are needed, a rollout goes its way.
 func TestTheOptionalIsOptional(t *testing.T) {
-	spec, cfg := specFor(t, "[{weight: 100%, hold: 1s}]")
-	spec.Analysis.None, cfg = true, analysis.Config{None: true, NoneReason: "nothing is measured here"}
+	spec, _ := specFor(t, "[{weight: 100%, hold: 1s}]")
+	spec.Analysis.None = true
+	cfg := analysis.Config{None: true, NoneReason: "nothing is measured here"}
 	world := enginetest.NewWorld(start, v1, 100)
 	e, err := engine.New(spec, cfg, engine.Ports{Store: world.Store, Workloads: world.Workloads, Router: world.Router}, engine.Options{Now: world.Clock.Now})
 	if err != nil {

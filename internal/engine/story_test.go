@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -46,6 +47,9 @@ spec:
 
 func specFor(t testing.TB, steps string) (rollout.Spec, analysis.Config) {
 	t.Helper()
+	if known, ok := specs.Load(steps); ok {
+		return known.(parsed).spec, known.(parsed).cfg
+	}
 	var doc v1alpha1.Rollout
 	if err := yaml.UnmarshalStrict([]byte(strings.ReplaceAll(document, "STEPS", steps)), &doc); err != nil {
 		t.Fatal(err)
@@ -56,7 +60,17 @@ func specFor(t testing.TB, steps string) (rollout.Spec, analysis.Config) {
 	}
 	spec.Quiet = time.Second
 	cfg.Compare = false // the stories are about the pass; limits decide in few looks
+	specs.Store(steps, parsed{spec, cfg})
 	return spec, cfg
+}
+
+// specs are the documents that were parsed, by their steps: stories are told
+// thousands of times.
+var specs sync.Map
+
+type parsed struct {
+	spec rollout.Spec
+	cfg  analysis.Config
 }
 
 // scene is something that happens to the world at a time.
@@ -72,7 +86,8 @@ type story struct {
 	steps   string
 	scenes  []scene
 	horizon time.Duration
-	end     string // of the fault-free run, as ending says it
+	end     string         // of the fault-free run, as ending says it
+	passes  []rollout.What // decisions that the fault-free run has to make on its way
 	receipt bool
 }
 
@@ -103,8 +118,6 @@ type run struct {
 	engine  *engine.Engine
 	passes  int
 	crashes int
-	results []engine.Result
-	errs    []error
 	phases  map[rollout.Phase]bool
 	// each is called after every pass that did not crash.
 	each func(engine.Result, error)
@@ -232,26 +245,26 @@ var stories = []story{
 	{
 		name: "good", reason: "a good version is carried to everybody, and the old one is retired once it is seen gone",
 		steps: "[{weight: 25%, hold: 1s}, {weight: 100%, hold: 1s}]", horizon: 60 * time.Second,
-		scenes: []scene{{2 * time.Second, deploy(v2)}},
+		scenes: []scene{{time.Second, deploy(v2)}},
 		end:    "Idle stable=v2 canary= v2:promoted v2=100 % v1x0 v2x3 v3x0",
 	},
 	{
 		name: "good with a receipt", reason: "a router that says what is in force needs no settling",
 		steps: "[{weight: 50%, hold: 1s}, {weight: 100%, hold: 1s}]", horizon: 40 * time.Second, receipt: true,
-		scenes: []scene{{2 * time.Second, deploy(v2)}},
+		scenes: []scene{{time.Second, deploy(v2)}},
 		end:    "Idle stable=v2 canary= v2:promoted v2=100 % v1x0 v2x3 v3x0",
 	},
 	{
 		name: "bad", reason: "a version that fails 20 % of its requests is taken back and stays so",
 		steps: "[{weight: 25%, hold: 10s}, {weight: 100%, hold: 1s}]", horizon: 40 * time.Second,
-		scenes: []scene{{2 * time.Second, deploy(v2, failing(0.2))}},
+		scenes: []scene{{time.Second, deploy(v2, failing(0.2))}},
 		end:    "Idle stable=v1 canary= v2:rolledBack condemned=v2 v1=100 % v1x3 v2x0 v3x0 stalled",
 	},
 	{
 		name: "bad in the bake", reason: "after 100 % it is watched still, and the old version is warm",
 		steps: "[{weight: 50%, hold: 1s}, {weight: 100%, hold: 1s}]", horizon: 60 * time.Second,
 		scenes: []scene{
-			{2 * time.Second, deploy(v2)},
+			{time.Second, deploy(v2)},
 			{2 * time.Second, func(w *enginetest.World) {
 				w.Workloads.Change(v1, func(v *enginetest.Version) { v.Errors = 0.0001 })
 			}},
@@ -264,19 +277,21 @@ var stories = []story{
 				}
 			}},
 		},
-		end: "Idle stable=v1 canary= v2:rolledBack condemned=v2 v1=100 % v1x3 v2x0 v3x0 stalled",
+		end:    "Idle stable=v1 canary= v2:rolledBack condemned=v2 v1=100 % v1x3 v2x0 v3x0 stalled",
+		passes: []rollout.What{rollout.EvBakeStarted, rollout.EvRolledBack, rollout.EvTrafficBack},
 	},
 	{
 		name: "superseded", reason: "a newer version takes over; the older one reaches 0 and is gone first",
-		steps: "[{weight: 25%, hold: 20s}, {weight: 100%, hold: 1s}]", horizon: 100 * time.Second,
-		scenes: []scene{{2 * time.Second, deploy(v2)}, {9 * time.Second, deploy(v3)}},
+		steps: "[{weight: 25%, hold: 5s}, {weight: 100%, hold: 1s}]", horizon: 60 * time.Second,
+		scenes: []scene{{time.Second, deploy(v2)}, {5 * time.Second, deploy(v3)}},
 		end:    "Idle stable=v3 canary= v2:superseded v3:promoted v3=100 % v1x0 v2x0 v3x3",
+		passes: []rollout.What{rollout.EvSuperseded, rollout.EvRetired},
 	},
 	{
 		name: "aborted", reason: "a person's abort wins, and condemns",
 		steps: "[{weight: 25%, hold: 20s}, {weight: 100%, hold: 1s}]", horizon: 40 * time.Second,
 		scenes: []scene{
-			{2 * time.Second, deploy(v2)},
+			{time.Second, deploy(v2)},
 			{9 * time.Second, say(rollout.Command{ID: "c1", Verb: rollout.VerbAbort, By: "alice", Reason: "no"})},
 		},
 		end: "Idle stable=v1 canary= v2:aborted condemned=v2 v1=100 % v1x3 v2x0 v3x0 stalled",
@@ -285,33 +300,36 @@ var stories = []story{
 		name: "people", reason: "a test, an approval, a pause, a look with a header: each waits for its own",
 		steps: `[{test: {webhook: {url: "http://127.0.0.1/ok"}}}, {match: {header: {x-canary: "1"}}, hold: 1s}, {approval: {}}, {weight: 50%, hold: 1s}, {weight: 100%, hold: 1s}]`, horizon: 60 * time.Second,
 		scenes: []scene{
-			{2 * time.Second, deploy(v2)},
-			{12 * time.Second, say(rollout.Command{ID: "c1", Verb: rollout.VerbApprove, By: "bob"})},
-			{13 * time.Second, say(rollout.Command{ID: "c2", Verb: rollout.VerbPause, By: "bob"})},
-			{16 * time.Second, say(rollout.Command{ID: "c3", Verb: rollout.VerbResume, By: "bob"})},
+			{time.Second, deploy(v2)},
+			{9 * time.Second, say(rollout.Command{ID: "c1", Verb: rollout.VerbApprove, By: "bob"})},
+			{10 * time.Second, say(rollout.Command{ID: "c2", Verb: rollout.VerbPause, By: "bob"})},
+			{12 * time.Second, say(rollout.Command{ID: "c3", Verb: rollout.VerbResume, By: "bob"})},
 		},
-		end: "Idle stable=v2 canary= v2:promoted v2=100 % v1x0 v2x3 v3x0",
+		end:    "Idle stable=v2 canary= v2:promoted v2=100 % v1x0 v2x3 v3x0",
+		passes: []rollout.What{rollout.EvTestPassed, rollout.EvApproved, rollout.EvPaused, rollout.EvResumed},
 	},
 	{
 		name: "hand", reason: "a hand that lowers the weight is obeyed; resume goes on",
-		steps: "[{weight: 50%, hold: 4s}, {weight: 100%, hold: 1s}]", horizon: 60 * time.Second,
+		steps: "[{weight: 50%, hold: 3s}, {weight: 100%, hold: 1s}]", horizon: 60 * time.Second,
 		scenes: []scene{
-			{2 * time.Second, deploy(v2)},
-			{8 * time.Second, func(w *enginetest.World) {
+			{time.Second, deploy(v2)},
+			{7 * time.Second, func(w *enginetest.World) {
 				w.Router.Hand("kubectl-edit", map[rollout.Revision]rollout.Weight{v1: 9000, v2: 1000})
 			}},
-			{16 * time.Second, say(rollout.Command{ID: "c1", Verb: rollout.VerbResume, By: "alice"})},
+			{10 * time.Second, say(rollout.Command{ID: "c1", Verb: rollout.VerbResume, By: "alice"})},
 		},
-		end: "Idle stable=v2 canary= v2:promoted v2=100 % v1x0 v2x3 v3x0",
+		end:    "Idle stable=v2 canary= v2:promoted v2=100 % v1x0 v2x3 v3x0",
+		passes: []rollout.What{rollout.EvDriftObeyed, rollout.EvResumed},
 	},
 	{
 		name: "undo", reason: "back to the version before: its capacity first, then one switch",
 		steps: "[{weight: 100%, hold: 1s}]", horizon: 70 * time.Second,
 		scenes: []scene{
-			{2 * time.Second, deploy(v2)},
+			{time.Second, deploy(v2)},
 			{35 * time.Second, say(rollout.Command{ID: "c1", Verb: rollout.VerbUndo, By: "alice"})},
 		},
-		end: "Idle stable=v1 canary= v2:promoted v1:undone condemned=v2 v1=100 % v1x3 v2x0 v3x0",
+		end:    "Idle stable=v1 canary= v2:promoted v1:undone condemned=v2 v1=100 % v1x3 v2x0 v3x0",
+		passes: []rollout.What{rollout.EvUndoStarted, rollout.EvUndone, rollout.EvRetired},
 	},
 }
 
@@ -321,6 +339,15 @@ func TestStories(t *testing.T) {
 		t.Run(s.name, func(t *testing.T) {
 			r := newRun(t, s)
 			r.tell(s)
+			made := map[rollout.What]bool{}
+			for _, d := range r.stored().State.Decisions {
+				made[d.What] = true
+			}
+			for _, what := range s.passes {
+				if !made[what] {
+					t.Errorf("%s: %s was never decided: the story shows less than it says", s.reason, what)
+				}
+			}
 			if got := r.ending(); got != s.end {
 				t.Errorf("%s\nended as %s\nwant     %s", s.reason, got, s.end)
 				for _, d := range r.stored().State.Decisions {
