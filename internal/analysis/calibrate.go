@@ -33,6 +33,9 @@ const (
 	// safety factors on what was measured beyond one.
 	safetyFast = 1.2
 	safetySlow = 3.0
+	// waitedOut is what is left of the excess where bad times are known to pass
+	// and are waited out.
+	waitedOut = 0.5
 	// freshScale is the scale while nothing is known.
 	freshScale = 2.0
 	// knownPodSeconds of stable's pods against each other is when the scale
@@ -171,15 +174,15 @@ func (j *Judge) calibrate(l *Look, now int64) {
 	var all delta
 	k := 0
 	for _, p := range pods {
-		if p.d.N > 0 {
-			k++
-		}
 		keep := math.Exp(-dt / spreadMemory)
 		p.SN, p.SE, p.SL, p.SK = p.SN*keep+p.d.NE, p.SE*keep+p.d.E, p.SL*keep, p.SK*keep
 		if p.d.NL > 0 {
 			bad, n := weighted(&p.d.Hist, &e.Model.marginW)
 			p.SL += n
 			p.SK += bad
+		}
+		if p.SN > 0 {
+			k++
 		}
 		all.NE += p.d.NE
 		all.E += p.d.E
@@ -214,7 +217,7 @@ func (j *Judge) calibrate(l *Look, now int64) {
 }
 
 // spread measures how unlike stable's pods are beyond chance: the coefficient
-// of variation of their rates, less one standard error of what chance gives.
+// of variation of their rates, less two standard errors of what chance gives.
 func (j *Judge) spread(pods []*pod) {
 	c := &j.s.Evidence.Cal
 	cv := func(get func(*pod) (n, k float64)) float64 {
@@ -234,7 +237,7 @@ func (j *Judge) spread(pods []*pod) {
 			noise += 2*want*want + want
 			scale += want * want
 		}
-		over -= math.Sqrt(noise)
+		over -= 2 * math.Sqrt(noise)
 		if over <= 0 || scale <= 0 {
 			return 0
 		}
@@ -260,7 +263,7 @@ func (p *pod) streak(all *delta, dt float64, c *calibration) {
 		return
 	}
 	// Bad is what the others' rate in the same looks makes unlikely.
-	want := ratio(p.BSE, p.BSN) * p.BN
+	want := math.Max(ratio(p.BSE, p.BSN), c.Level) * p.BN
 	if all := c.Level * p.SN; all > 0 { // what it is like at all times is no bad time
 		want *= math.Max(1, (p.SE+2)/(all+2))
 	}
@@ -378,8 +381,12 @@ func (c *calibration) measured(w float64) scales {
 	k := math.Max(2, c.Pods)
 	// One pod of k says less by one error than a canary with a smaller share.
 	f := math.Max(1, math.Log(1/math.Min(math.Max(w, 0.001), 1))/math.Log(k))
+	if c.bursts() {
+		f *= waitedOut
+	}
+	running := math.Min(k, shortTrials)
 	raw := func(largest, done float64) float64 {
-		return math.Max(1, largest/(math.Log(math.Max(1, done))+slackNats))
+		return math.Max(1, largest/(math.Log(done+running)+slackNats))
 	}
 	one := func(short, long, f, safety float64) float64 {
 		return 1 + (math.Max(raw(short, c.Short.Done), raw(long, c.Long.Done))-1)*f*safety
@@ -397,11 +404,13 @@ func (j *Judge) rescale(l *Look) {
 		floor := freshScale - (freshScale-1)*e.Cal.known(knownPodSeconds)
 		e.Scale = scales{math.Max(m.Fast, floor), math.Max(m.Slow, floor), math.Max(m.Lat, floor)}
 		e.Bursty = e.Scale.Fast > 1.3*floor
-		e.Delay = maxDelay * (1 - e.Cal.known(sureFor))
+		if e.Delay = maxDelay * (1 - e.Cal.known(sureFor)); e.Delay < leastDelay {
+			e.Delay = 0
+		}
 	}
-	// Bad times of stable's own pods are waited out, with half as much again.
+	// Bad times of stable's own pods are waited out.
 	if e.Cal.bursts() {
-		e.Delay = math.Max(e.Delay, math.Min(1.5*e.Cal.Longest+60, mostDelay))
+		e.Delay = math.Max(e.Delay, math.Min(e.Cal.Longest+30, mostDelay))
 	}
 	if fresh {
 		return

@@ -22,8 +22,8 @@ const maxAlts = 11
 
 // The prior over the onset of a regression: mass for "from the first request",
 // mass that steps draw on - each the same part of what is left - and mass that
-// flows in time, so that it never runs out: of it, onsetScale/(onsetScale+t)
-// is left after t seconds.
+// flows in time, so slowly that it never runs out: of it, one part in
+// 1+ln(1+t/onsetScale) is left after t seconds.
 const (
 	onsetStart = 0.65
 	onsetSteps = 0.15
@@ -67,7 +67,7 @@ func (m *mixture) left() float64 {
 	if !m.Begun {
 		return 1
 	}
-	return m.Pool + onsetTime*onsetScale/(onsetScale+m.T)
+	return m.Pool + onsetTime/(1+math.Log1p(m.T/onsetScale))
 }
 
 // spend takes the mass of "it begins in this tick" of dt seconds.

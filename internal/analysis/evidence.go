@@ -10,7 +10,7 @@ const (
 	recentTau = 165.0
 	// gatePart of worseBy is the least effect, less one standard error, that
 	// counts as worse once stable's own pods are known; gateBlind before.
-	gatePart  = 0.6
+	gatePart  = 0.5
 	gateBlind = 0.9
 	// leastEffect is the smallest difference of shares that ever counts.
 	leastEffect = 0.0003
@@ -35,9 +35,10 @@ const (
 	// maxDelay is how long evidence must last, in seconds, where stable's pods
 	// have not shown whether they have bad minutes of their own; sureFor pod
 	// seconds of watching them do away with it.
-	maxDelay  = 240.0
-	mostDelay = 600.0 // whatever stable's pods do
-	sureFor   = 12000.0
+	maxDelay   = 240.0
+	leastDelay = 60.0
+	mostDelay  = 600.0 // whatever stable's pods do
+	sureFor    = 12000.0
 	// aloneDelay is the same where no stable arm has traffic: what hits
 	// everybody looks there like the canary's doing.
 	aloneDelay = 240.0
@@ -260,7 +261,7 @@ func (j *Judge) gateErrors(r *recent) bool {
 	a, b := ratio(r.CE, r.CN), ratio(r.SE, r.SN)
 	bar := math.Max(leastEffect, part*j.cfg.ErrorRate.WorseBy)
 	if c.Pods > 1.5 {
-		bar = math.Max(bar, gateSpreads*(1+3/c.Pods)*c.CVErrors*j.s.Evidence.rate())
+		bar = math.Max(bar, gateSpreads*(1+3/c.Pods)*c.CVErrors*math.Max(c.Level, j.s.Evidence.rate()))
 	}
 	return a-b-math.Sqrt(math.Max(a, b)/r.CN) >= bar
 }

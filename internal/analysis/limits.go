@@ -27,7 +27,7 @@ const minBad = 10
 
 // burstNats of evidence must stand behind the limit on errors where stable's
 // pods have bad times of their own.
-const burstNats = 2.3
+const burstNats = 4.0
 
 // shareWindow is the window of a share where the rule's `for` is not shorter.
 const shareWindow = time.Minute
@@ -258,7 +258,7 @@ func (j *Judge) shareOrMiss(m *limit, d *rule, t count, has bool, now int64) {
 	if j.cfg.Compare && e.Cal.bursts() {
 		// Stable's own pods have bad times that last as long as this: a limit
 		// for a shorter time would blame the canary for the like.
-		hold = max(hold, min(2*hold, time.Duration(1.25*e.Delay*float64(time.Second))))
+		hold = max(hold, min(2*hold, time.Duration((1.5*e.Cal.Longest+60)*float64(time.Second))))
 		if byErr, _, _ := j.stakes(); d.kind == ruleErrors && !j.noControl {
 			believed = byErr >= burstNats
 		}
