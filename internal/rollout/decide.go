@@ -213,6 +213,7 @@ func (p *pass) mark(m Mark) {
 		if old := &p.st.Marks[i]; old.Revision == m.Revision {
 			m.Promoted = m.Promoted || old.Promoted
 			m.Tries = max(m.Tries, old.Tries)
+			m.UID, m.Generation = old.UID, old.Generation
 			if old.Kind == Condemned && m.Kind == Retired && !m.Promoted {
 				m.Kind = Condemned
 			}
@@ -428,10 +429,21 @@ func (p *pass) uncovered() bool {
 		least = 1
 	}
 	n, ok := p.ready(st.Canary.Revision)
-	if ok && n >= least {
+	return !ok || n < least
+}
+
+// recover waits for the capacity of a weight that was granted when it was there
+// and is not in force yet.
+func (p *pass) recover() bool {
+	if p.obs.Route.Known != Present || !p.uncovered() {
 		return false
 	}
-	p.wait(WaitCapacity, fmt.Sprintf("Waiting for capacity: %s was decided and is not in force; %d replicas of %s have to be ready first.", st.Granted, least, st.Canary.Revision.Label()))
+	n, ok := p.ready(p.st.Canary.Revision)
+	need := p.need(p.st.Granted)
+	p.capacity(n, need, ok)
+	if d := p.spec.Capacity.Deadline; d > 0 && p.st.WaitFor >= d && !p.paused() {
+		p.pausePolicy(fmt.Sprintf("%s is not in force, and %d of %d replicas of %s are ready after %s", p.st.Granted, n, need, p.st.Canary.Revision.Label(), short(p.st.WaitFor)))
+	}
 	return true
 }
 

@@ -73,7 +73,7 @@ func Check(spec Spec, was State, obs Observation, d Decision) *Violation {
 		}
 	}
 	for _, m := range was.Marks {
-		if m.Kind == Condemned && !stillMarked(next, m.Revision) && !names(d.Events, EvRetryStarted, EvPromoted, EvStableChanged) && len(next.Marks) < 50 {
+		if m.Kind == Condemned && !stillMarked(next, m) && !names(d.Events, EvRetryStarted, EvPromoted, EvStableChanged) && len(next.Marks) < 50 {
 			return bad("I17", "%s is not condemned any more", m.Revision)
 		}
 	}
@@ -148,9 +148,10 @@ func names(es []Event, whats ...What) bool {
 	return false
 }
 
-func stillMarked(s State, r Revision) bool {
+// stillMarked: under its name, or under the one that the same object has now.
+func stillMarked(s State, was Mark) bool {
 	for _, m := range s.Marks {
-		if m.Revision == r {
+		if m.Revision == was.Revision || (was.UID != "" && m.UID == was.UID && m.Kind == Condemned) {
 			return true
 		}
 	}

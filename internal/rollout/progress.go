@@ -458,6 +458,13 @@ func (p *pass) ended(s Step) bool {
 		return false
 	}
 	if st.LiveAt.IsZero() || !p.inForce {
+		if p.recover() {
+			if forced != nil {
+				p.refuse(*forced, "the split of this step waits for capacity.")
+				p.forced = nil
+			}
+			return false
+		}
 		p.wait(WaitTraffic, fmt.Sprintf("Step %d of %d: %s to %s; waiting until that is seen in force.", st.Step+1, len(st.Plan), st.Granted, v))
 		if forced != nil {
 			p.refuse(*forced, "the split of this step is not in force yet.")
@@ -629,6 +636,9 @@ func (p *pass) bake() {
 	st, rep := &p.st, p.obs.Report
 	v := st.Canary.Revision.Label()
 	if st.LiveAt.IsZero() || !p.inForce {
+		if p.recover() {
+			return
+		}
 		p.wait(WaitTraffic, fmt.Sprintf("%s to %s; waiting until that is seen in force.", st.Granted, v))
 		p.contradicted()
 		return

@@ -44,6 +44,7 @@ func (p *pass) inventory() {
 			p.mark(Mark{Revision: w.Revision, Kind: Retired, Promoted: true, At: p.now, Why: "marked on the object"})
 		}
 	}
+	p.followMarks()
 	if w := p.workload(st.Stable.Revision); w != nil {
 		if p.active() {
 			st.R = max(st.R, p.stableCount(w))
@@ -103,6 +104,25 @@ func (p *pass) follow(o *Object, stable bool) {
 			p.restart()
 		}
 		return
+	}
+}
+
+// followMarks keeps marks on objects that a server upgrade gave another hash.
+func (p *pass) followMarks() {
+	st := &p.st
+	for i := range st.Marks {
+		m := &st.Marks[i]
+		if w := p.workload(m.Revision); w != nil {
+			m.UID, m.Generation = w.UID, w.Generation
+			continue
+		}
+		for _, w := range p.obs.Workloads.Items {
+			if m.UID != "" && w.UID == m.UID && w.Generation == m.Generation && w.Revision.Label() == m.Revision.Label() &&
+				p.marked(w.Revision) == nil && w.Revision != st.Stable.Revision && w.Revision != st.Canary.Revision {
+				p.rename(m.Revision, w.Revision)
+				break
+			}
+		}
 	}
 }
 

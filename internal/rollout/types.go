@@ -488,13 +488,17 @@ const (
 
 // Mark is kept as long as the object lives, and at most 50 of them.
 type Mark struct {
-	Revision Revision  `json:"revision"`
-	Kind     MarkKind  `json:"kind"`
-	Promoted bool      `json:"promoted,omitempty"` // was stable once: may be gone back to
-	Tries    int       `json:"tries,omitempty"`
-	Ended    bool      `json:"ended,omitempty"` // it was scaled away: what brings it back was not us
-	At       time.Time `json:"at"`
-	Why      string    `json:"why,omitempty"`
+	Revision Revision `json:"revision"`
+	Kind     MarkKind `json:"kind"`
+	Promoted bool     `json:"promoted,omitempty"` // was stable once: may be gone back to
+	// The object as it was last seen under this mark: the same one at the same
+	// generation under another hash is still the one that is meant.
+	UID        string    `json:"uid,omitempty"`
+	Generation int64     `json:"generation,omitempty"`
+	Tries      int       `json:"tries,omitempty"`
+	Ended      bool      `json:"ended,omitempty"` // it was scaled away: what brings it back was not us
+	At         time.Time `json:"at"`
+	Why        string    `json:"why,omitempty"`
 }
 
 // DriftState counts foreign writes to the route.
