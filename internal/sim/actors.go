@@ -401,7 +401,11 @@ func (w *World) rebind() {
 	w.kinds[d.rev] = w.kinds[was]
 	if _, ok := w.checks.condemned[was]; ok {
 		delete(w.checks.condemned, was)
-		w.checks.condemned[d.rev] = false
+		for _, m := range w.store.saved.State.Marks {
+			if m.Revision == was && m.UID == d.uid { // or nobody could know that it is the same
+				w.checks.condemned[d.rev] = false
+			}
+		}
 	}
 	w.route.rename(was, d.rev)
 	w.logf("world", "a field of %s is defaulted: %s becomes %s", d.name, was, d.rev)
