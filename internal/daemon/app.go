@@ -13,6 +13,7 @@ import (
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/metric/gatewaystats"
+	"github.com/serin-dev/serin/internal/record"
 	"github.com/serin-dev/serin/internal/rollout"
 	"github.com/serin-dev/serin/internal/router/embedded"
 	"github.com/serin-dev/serin/internal/workload/versions"
@@ -32,7 +33,9 @@ type app struct {
 	store    engine.Store
 	inbox    *inbox
 	checks   *checks
-	recorder *recorder
+	record   *record.Writer
+	recordAt string
+	gap      bool // the last pass is not in the record
 
 	poke chan struct{} // something has changed: pass now
 
@@ -77,7 +80,7 @@ func (d *Daemon) newApp(p plan) (*app, error) {
 		app: p.name, dir: d.o.Dir, about: a.addresses, tests: a.test, ended: a.wake, run: d.work.Go,
 		hook: d.hook, ctx: d.running, begun: map[string]bool{}, answers: map[string]rollout.TestAnswer{},
 	}
-	if a.recorder, err = d.openRecord(p.name); err != nil {
+	if a.record, a.recordAt, err = d.openRecord(p.name); err != nil {
 		return nil, err
 	}
 	a.engine, err = engine.New(p.spec, p.judge, engine.Ports{
@@ -252,7 +255,7 @@ func (a *app) pass(ctx context.Context) time.Time {
 	}
 	if res.Decided {
 		a.letGo(res)
-		a.recorder.add(a, res)
+		a.write(res)
 		if len(res.Wrote.Scale) > 0 {
 			if err := a.routes(); err != nil {
 				a.log.Warn("routing", "err", err)
@@ -262,6 +265,16 @@ func (a *app) pass(ctx context.Context) time.Time {
 	}
 	a.d.changed(a)
 	return res.Wake
+}
+
+// write adds the pass to the record. A record that cannot be written has a gap,
+// which is said once; nothing else depends on it.
+func (a *app) write(res engine.Result) {
+	err := a.record.Write(res, a.engine.Evidence)
+	if err != nil && !a.gap {
+		a.log.Warn("the observation record has a gap", "err", err)
+	}
+	a.gap = err != nil
 }
 
 // letGo stops versions that nobody asks for any more, whose traffic was seen

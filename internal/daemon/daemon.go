@@ -44,7 +44,7 @@ type Options struct {
 	Seed    uint64       // orders the gateway's blocks; 0 is a seed too
 
 	SaveEvery   time.Duration // engine.Options.SaveEvery
-	RecordBytes int64         // bound of one rollout's record; 64 MiB if 0
+	RecordBytes int64         // size of one of the two files of a rollout's record; record.DefaultBytes if 0
 	// Process are the supervisor's settings; Logger, Dir and Drain are the daemon's.
 	Process process.Options
 	// Gateway are the data plane's settings; Logger and Seed are the daemon's.
@@ -68,7 +68,6 @@ func (o Options) withDefaults() (Options, error) {
 	o.Socket = cmp.Or(o.Socket, filepath.Join(o.StateDir, "serin.sock"))
 	o.Version = cmp.Or(o.Version, "devel")
 	o.ShutdownTimeout = cmp.Or(o.ShutdownTimeout, 30*time.Second)
-	o.RecordBytes = cmp.Or(o.RecordBytes, 64<<20)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -375,7 +374,7 @@ func (d *Daemon) end() error {
 		errs = append(errs, err)
 	}
 	for _, a := range d.apps {
-		errs = append(errs, a.recorder.close())
+		errs = append(errs, a.record.Close())
 	}
 	return errors.Join(errs...)
 }

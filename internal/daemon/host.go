@@ -216,5 +216,5 @@ func (d *Daemon) RecordPath(ctx context.Context, ref httpapi.Ref) (string, error
 	if err != nil {
 		return "", err
 	}
-	return a.recorder.path(), nil
+	return a.recordAt, nil
 }

@@ -1,13 +1,19 @@
 package daemon
 
 import (
+	"context"
+	"errors"
+	"io"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/serin-dev/serin/internal/httpapi"
+	"github.com/serin-dev/serin/internal/record"
 	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/store/file"
 )
 
 func TestGoodReleaseGoesToTheEnd(t *testing.T) {
@@ -46,6 +52,7 @@ func TestGoodReleaseGoesToTheEnd(t *testing.T) {
 	}
 	w.untilProcesses("v1", 0)
 	w.untilProcesses("v2", 3)
+	w.replays()
 }
 
 func TestBadReleaseIsTakenBack(t *testing.T) {
@@ -72,5 +79,48 @@ func TestBadReleaseIsTakenBack(t *testing.T) {
 	w.untilProcesses("v2", 0)
 	if diff := cmp.Diff(map[string]int{"v1": 200}, w.share(200, "")); diff != "" {
 		t.Errorf("at the end (-want +got):\n%s", diff)
+	}
+	w.replays()
+}
+
+// replays ends the daemon and plays its record again: the same decisions, word
+// for word.
+func (w *world) replays() {
+	w.t.Helper()
+	path, err := w.d.RecordPath(context.Background(), myApp)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	p := w.d.app("my-app").planNow()
+	w.down()
+	in, err := record.OpenRing(path)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer in.Close()
+	again := record.NewReplayer(p.spec, p.judge)
+	reader := record.NewReader(in, func(s string) { w.t.Error(s) })
+	for {
+		l, err := reader.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if _, err := again.Next(l); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	store, err := file.Open(filepath.Join(w.state, "rollouts", "my-app.state"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	saved, err := store.Load(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if diff := cmp.Diff(saved.State.Decisions, again.State().Decisions); diff != "" {
+		w.t.Errorf("the record's decisions are others (-live +replayed):\n%s", diff)
 	}
 }
