@@ -13,6 +13,7 @@ import (
 
 var (
 	seedFlag   = flag.Uint64("seed", 0, "run this one world, and print its trace")
+	mutantFlag = flag.String("mutant", "", "with -seed: run the world with this mistake (see TestMutants)")
 	worldsFlag = flag.Int("worlds", 0, "how many worlds TestWorlds runs (SERIN_WORLDS in the environment says the same)")
 )
 
@@ -34,7 +35,17 @@ func worlds(t *testing.T, standard int) int {
 // TestWorlds runs many worlds, and one again where a seed is given.
 func TestWorlds(t *testing.T) {
 	if *seedFlag != 0 {
-		w := New(*seedFlag, Options{Trace: true})
+		o := Options{}
+		for _, m := range mutants {
+			if m.name == *mutantFlag {
+				o = m.options()
+			}
+		}
+		if o.Name != *mutantFlag {
+			t.Fatalf("there is no mutant %q", *mutantFlag)
+		}
+		o.Trace = true
+		w := New(*seedFlag, o)
 		f := w.Run()
 		t.Logf("world %d\n%s", *seedFlag, w.Trace())
 		if f != nil {
