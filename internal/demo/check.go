@@ -100,4 +100,7 @@ func printSums(w io.Writer, s Sums) {
 	}
 	fmt.Fprintf(w, "  %-34s %7d\n", "harmed by a version on trial", s.Harmed)
 	fmt.Fprintf(w, "  %-34s %7d\n", "failed because of a switch", s.FailedBySwitch)
+	for _, b := range s.Broken {
+		fmt.Fprintf(w, "    %s\n", b)
+	}
 }

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"embed"
 	"encoding/json"
@@ -30,6 +31,7 @@ type Options struct {
 	Program string    // whose `demo-app` are the back ends
 	Version string    // of the program
 	Print   io.Writer // the timeline and the sums
+	Rollout []byte    // the document with the steps; the demo's own if nil
 }
 
 // Expectation is one thing that the story promises.
@@ -68,9 +70,7 @@ const (
 // story that ended another way is in the Result. Either way nothing of it runs
 // any more when Run returns.
 func Run(ctx context.Context, o Options) (_ *Result, err error) {
-	if o.Rate == 0 {
-		o.Rate = 400
-	}
+	o.Rate = cmp.Or(o.Rate, 400)
 	if o.Rate < 50 || o.Rate > 5000 {
 		return nil, fmt.Errorf("a rate of %d requests per second cannot tell this story: want 50 to 5000", o.Rate)
 	}
@@ -82,11 +82,16 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(tmp)) }()
+	if o.Rollout == nil {
+		if o.Rollout, err = objects.ReadFile("objects/" + rolloutFile); err != nil {
+			return nil, err
+		}
+	}
 	t := &teller{o: o, begun: time.Now(), docs: filepath.Join(tmp, "docs"), changed: make(chan struct{})}
 	if err := os.Mkdir(t.docs, 0o755); err != nil {
 		return nil, err
 	}
-	for _, f := range []string{"00-service.yaml", "01-deployment-v1.yaml", "02-destinationrule.yaml", "03-virtualservice.yaml", "rollout.yaml"} {
+	for _, f := range []string{"00-service.yaml", "01-deployment-v1.yaml", "02-destinationrule.yaml", "03-virtualservice.yaml", rolloutFile} {
 		if err := t.add(f); err != nil {
 			return nil, err
 		}
@@ -166,6 +171,9 @@ func (t *teller) add(name string) error {
 	b, err := objects.ReadFile("objects/" + name)
 	if err != nil {
 		return err
+	}
+	if name == rolloutFile {
+		b = t.o.Rollout
 	}
 	tmp := filepath.Join(t.docs, ".new")
 	if err := os.WriteFile(tmp, b, 0o644); err != nil {
@@ -305,11 +313,7 @@ func (t *teller) account(ctx context.Context, c *httpapi.Client, r *Result, expe
 		err = copyFile(path, filepath.Join(t.o.Out, recordFile))
 	}
 	expect("the observation record is left for `serin replay`", err == nil, "%v", err)
-	rules, err := objects.ReadFile("objects/rollout.yaml")
-	if err == nil {
-		err = os.WriteFile(filepath.Join(t.o.Out, rolloutFile), rules, 0o644)
-	}
-	if err != nil {
+	if err := os.WriteFile(filepath.Join(t.o.Out, rolloutFile), t.o.Rollout, 0o644); err != nil {
 		return err
 	}
 	st.Sums, st.Expectations = sums, r.Expectations

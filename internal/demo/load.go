@@ -23,6 +23,7 @@ type clientLine struct {
 	Version string    `json:"version,omitempty"` // as the answer says
 	Replica string    `json:"replica,omitempty"`
 	Error   string    `json:"error,omitempty"`
+	Body    string    `json:"body,omitempty"` // what it begins with, where it is no version's
 }
 
 func (l clientLine) failed() bool { return l.Status < 200 || l.Status > 299 }
@@ -101,10 +102,10 @@ func (l *load) run(ctx context.Context) {
 			case <-ctx.Done():
 				return
 			}
-			id := fmt.Sprintf("r%06d", n+1)
+			id, fresh := fmt.Sprintf("r%06d", n+1), n%8 == 0
 			flying.Go(func() {
 				defer func() { <-slots }()
-				l.write(l.send(id, n%8 == 0))
+				l.write(l.send(id, fresh))
 			})
 		}
 	}
@@ -116,15 +117,19 @@ func (l *load) run(ctx context.Context) {
 func (l *load) send(id string, fresh bool) clientLine {
 	line := clientLine{ID: id, Start: time.Now()}
 	client, method := l.kept, http.MethodPost
-	var body io.Reader = io.MultiReader(strings.NewReader("order=" + id))
+	var body io.Reader
+	order := "order=" + id
 	if fresh {
-		client, method, body = l.fresh, http.MethodGet, nil
+		client, method, order = l.fresh, http.MethodGet, ""
+	} else {
+		body = io.MultiReader(strings.NewReader(order)) // of a kind that NewRequest cannot rewind
 	}
 	req, err := http.NewRequest(method, l.url, body)
 	if err != nil {
 		line.Error = err.Error()
 		return line
 	}
+	req.ContentLength = int64(len(order))
 	req.Host = "my-app-service"
 	req.Header.Set(idHeader, id)
 	resp, err := client.Do(req)
@@ -134,6 +139,8 @@ func (l *load) send(id string, fresh bool) clientLine {
 		var b []byte
 		if b, err = io.ReadAll(io.LimitReader(resp.Body, 64<<10)); err == nil && json.Unmarshal(b, &a) == nil {
 			line.Version, line.Replica = a.Version, a.Replica
+		} else if err == nil {
+			line.Body = string(b[:min(len(b), 200)])
 		}
 		resp.Body.Close()
 	}

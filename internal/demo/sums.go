@@ -31,6 +31,8 @@ type Sums struct {
 	Harmed int `json:"harmed"`
 	// FailedBySwitch are those that failed although no replica meant them to.
 	FailedBySwitch int `json:"failedBySwitch"`
+	// Broken are the first of them, as the client wrote them down.
+	Broken []string `json:"broken,omitempty"`
 	// Doubled were answered by more than one replica, or twice by one.
 	Doubled int `json:"doubled"`
 	// Unlike are those for which the two ends say different things, and answers
@@ -112,6 +114,9 @@ func sumUp(dir string, stableSince map[string]time.Time) (Sums, []appLine, error
 		case meant:
 		case c.failed():
 			s.FailedBySwitch++
+			if len(s.Broken) < 20 {
+				s.Broken = append(s.Broken, fmt.Sprintf("%s at %s: status %d after %.1f ms, %d replicas say that they answered. %s", c.ID, c.Start.Format("15:04:05.000"), c.Status, c.Ms, len(as), c.Error+c.Body))
+			}
 		default:
 			s.Unlike++
 		}
