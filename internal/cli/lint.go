@@ -103,7 +103,7 @@ func lintFiles(files map[string][]byte, run map[string][]string) (lintReport, li
 			r.Notes = append(r.Notes, app.Derived)
 		}
 		for _, f := range app.Findings {
-			text := strings.TrimSpace(f.What + " " + f.Remedy)
+			text := remedied(f.What, f.Remedy)
 			if f.Level == manifest.Refuse {
 				r.Problems = append(r.Problems, lintProblem{Object: "Rollout/" + app.Name, Message: text})
 			} else {

@@ -95,7 +95,7 @@ func count(n float64) string {
 	var b strings.Builder
 	for i, r := range s {
 		if i > 0 && (len(s)-i)%3 == 0 {
-			b.WriteByte(' ')
+			b.WriteByte(',')
 		}
 		b.WriteRune(r)
 	}
@@ -199,4 +199,12 @@ func decisionLine(e rollout.Event) string {
 		move = " " + e.From
 	}
 	return oneLine(fmt.Sprintf("%s  #%-3d %-14s%s  by %s: %s", clock(e.At), e.N, e.What, move, e.By, e.Why))
+}
+
+// remedied is what is wrong, and what would be right.
+func remedied(what, remedy string) string {
+	if remedy == "" {
+		return what
+	}
+	return strings.TrimRight(what, ".") + ". Remedy: " + remedy
 }

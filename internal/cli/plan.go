@@ -124,7 +124,7 @@ func planOf(app manifest.App, rps float64) (releasePlan, error) {
 		}
 	}
 	for _, f := range app.Findings {
-		p.Findings = append(p.Findings, fmt.Sprintf("%s: %s", f.Level, strings.TrimSpace(f.What+" "+f.Remedy)))
+		p.Findings = append(p.Findings, fmt.Sprintf("%s: %s", f.Level, remedied(f.What, f.Remedy)))
 	}
 	var total time.Duration
 	weight := rollout.Weight(0)

@@ -96,7 +96,7 @@ func printStatus(w io.Writer, v httpapi.RolloutView) {
 		line("stalled", "%s", v.Stalled)
 	}
 	for _, f := range v.Findings {
-		line(strings.ToLower(string(f.Level)), "%s", strings.TrimSpace(f.What+" "+f.Remedy))
+		line(strings.ToLower(string(f.Level)), "%s", remedied(f.What, f.Remedy))
 	}
 	for _, s := range next(v) {
 		line("next", "%s", s)

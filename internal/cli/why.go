@@ -93,6 +93,12 @@ func printWhy(w io.Writer, v httpapi.RolloutView, e rollout.Event) {
 			took = fmt.Sprintf("; %s after %s", resultWord(o.Result), httpapi.Short(o.Ended.Sub(o.Started)))
 		}
 	}
+	if v.Canary != nil && e.Rev == v.Canary.Revision && v.Sentence != "" && e.Figures == nil {
+		line(fmt.Sprintf("so far: %s: %s", v.Verdict, v.Sentence))
+		for _, f := range v.Figures {
+			line(figure(f))
+		}
+	}
 	if e.Rev != "" {
 		line("cost: " + cost(exposed, harmed) + took)
 	}
