@@ -52,7 +52,7 @@ func TestReplayEqualsLive(t *testing.T) {
 	seeds := []uint64{*seed}
 	if *seed == 0 {
 		seeds = nil
-		for s := uint64(1); s <= 60; s++ {
+		for s := uint64(1); s <= 24; s++ {
 			seeds = append(seeds, s)
 		}
 	}
