@@ -136,7 +136,7 @@ by itself.
 	add("run", a.up(), a.demo(), a.deploy())
 	add("see", a.list(), a.status(), a.watch(), a.wait(), a.why(), a.history(), a.logs())
 	add("act", a.promote(), a.approve(), a.pause(), a.resume(), a.abort(), a.retry(), a.undo(), a.adopt())
-	add("try", a.plan(), a.lint(), a.replay())
+	add("try", a.plan(), a.lint(), a.replay(), a.simulate())
 	for _, more := range a.More {
 		root.AddCommand(more())
 	}

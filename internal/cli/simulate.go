@@ -123,7 +123,9 @@ missed in more than 5 % of runs (with --golden: the table has changed).`,
 // wrongs gathers problems with flags: all are said at once.
 type wrongs struct{ errs []error }
 
-func (w *wrongs) add(format string, args ...any) { w.errs = append(w.errs, fmt.Errorf(format, args...)) }
+func (w *wrongs) add(format string, args ...any) {
+	w.errs = append(w.errs, fmt.Errorf(format, args...))
+}
 
 func (w *wrongs) duration(flag, text string, least, most time.Duration) time.Duration {
 	d, err := v1alpha1.ParseDuration(text)
