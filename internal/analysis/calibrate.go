@@ -356,12 +356,13 @@ func (c *calibration) bursts() bool { return c.Longest > 1.5*streakBlock }
 
 // tolerance is by what factor the canary's rate may exceed stable's because its
 // pods are so few and differ as stable's own do: two of their standard
-// deviations, less for several pods.
+// deviations, more where those rest on few pods, less for several of the
+// canary's.
 func (c *calibration) tolerance(pods float64) float64 {
 	if c.Pods < 2.5 {
 		return 1
 	}
-	return 1 + 2*c.CVErrors/math.Sqrt(math.Max(1, pods))
+	return 1 + 2*(1+3/c.Pods)*c.CVErrors/math.Sqrt(math.Max(1, pods))
 }
 
 // known is how far stable's pods have been watched: 0 nothing, 1 enough.

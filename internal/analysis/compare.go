@@ -36,11 +36,11 @@ func (j *Judge) compare(l *Look, now int64) {
 	} else {
 		j.together(&t, &grown, s)
 	}
+	if !gap {
+		e.RateN, e.RateT = e.RateN*keep+c.N+s.N, e.RateT*keep+dt
+	}
 	if l.Live && j.s.LiveSince != 0 && j.s.LiveSince < now {
 		j.prove(l, c, s, gap)
-	}
-	if !gap {
-		e.Rate = e.Rate*keep + (1-keep)*(c.N+s.N)/dt
 	}
 	if s.NL > 0 && e.Model.n > 0 {
 		k, n := weighted(&s.Hist, &e.Model.marginW)
@@ -182,7 +182,7 @@ func (j *Judge) prove(l *Look, c, s *delta, gap bool) {
 	if w := math.Max(l.NextWeight, l.Weight); w > 0 {
 		// With little traffic a larger difference cannot harm many before the
 		// next look.
-		slack = math.Min(mostSlack, harmLimit/(w*math.Max(e.Rate, 0.1)*60))
+		slack = math.Min(mostSlack, harmLimit/(w*math.Max(ratio(e.RateN, e.RateT), 0.1)*60))
 	}
 	add := func(sum *float64, n, k, p0, p1, scale float64) {
 		p0 = math.Min(math.Max(p0, 1e-6), 0.98)

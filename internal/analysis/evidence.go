@@ -95,7 +95,8 @@ type evidence struct {
 	LongE float64 `json:"le,omitempty"`
 	LongK float64 `json:"lk,omitempty"` // beyond the gate's latency bound
 	LongL float64 `json:"ll,omitempty"`
-	Rate  float64 `json:"rate,omitempty"` // requests a second, both versions
+	RateN float64 `json:"rn,omitempty"` // requests of both versions, decayed by recentTau
+	RateT float64 `json:"rt,omitempty"` // in so many seconds, decayed likewise
 
 	ProofErrors  float64 `json:"pe,omitempty"`
 	ProofLatency float64 `json:"pl,omitempty"`
@@ -136,7 +137,7 @@ func newEvidence() *evidence {
 // fresh makes everything that belongs to one revision new.
 func (e *evidence) fresh() {
 	*e = evidence{Cal: e.Cal, Model: e.Model, BaseN: e.BaseN, BaseE: e.BaseE, LongN: e.LongN, LongE: e.LongE,
-		LongK: e.LongK, LongL: e.LongL, Rate: e.Rate, MarginK: e.MarginK, MarginN: e.MarginN}
+		LongK: e.LongK, LongL: e.LongL, RateN: e.RateN, RateT: e.RateT, MarginK: e.MarginK, MarginN: e.MarginN}
 	e.Fast, e.Slow, e.Lat, e.Good = newMixture(), newMixture(), newMixture(), newMixture()
 }
 
@@ -173,7 +174,7 @@ func (e *evidence) check() error {
 			}
 		}
 	}
-	for _, x := range [...]float64{e.MarginK, e.MarginN, e.BaseN, e.BaseE, e.LongN, e.LongE, e.LongK, e.LongL, e.Rate, e.Wait, e.Delay, e.Model.Total} {
+	for _, x := range [...]float64{e.MarginK, e.MarginN, e.BaseN, e.BaseE, e.LongN, e.LongE, e.LongK, e.LongL, e.RateN, e.RateT, e.Wait, e.Delay, e.Model.Total} {
 		if !sane(x) {
 			errs = append(errs, errors.New("a sum is negative or out of range"))
 		}

@@ -349,10 +349,10 @@ func (j *Judge) requests(p *pod, in *Pod, fresh, reborn bool, now int64) faultKi
 	if hasL && kind == noFault {
 		kind = j.latency(p, in, count && (p.Has&HasLatency != 0 || fresh || reset), now)
 	}
-	if d.N > 0 && p.First == 0 {
+	if p.First == 0 && in.Requests > 0 {
 		p.First = now
-		if !fresh && !reset && p.N > 0 {
-			// It had answered requests before we first saw it.
+		if j.s.Last == 0 {
+			// It was there before we were.
 			p.First = max(1, p.Started)
 		}
 	}
@@ -481,6 +481,15 @@ func (j *Judge) fitLayout(h *Histogram) bool {
 		j.s.Layout = append([]float64(nil), h.LE...)
 		return true
 	}
+	k := 0
+	for _, le := range h.LE {
+		if k < len(j.s.Layout) && le == j.s.Layout[k] {
+			k++
+		}
+	}
+	if k == len(j.s.Layout) {
+		return true
+	}
 	var common []float64
 	for _, b := range j.s.Layout {
 		for _, le := range h.LE {
@@ -492,9 +501,6 @@ func (j *Judge) fitLayout(h *Histogram) bool {
 	}
 	if len(common) == 0 {
 		return false
-	}
-	if len(common) == len(j.s.Layout) {
-		return true
 	}
 	j.coarsen(common)
 	return true

@@ -53,6 +53,11 @@ type Result struct {
 func Run(s Scenario, cfg analysis.Config, p Policy, seed uint64) Result {
 	if !s.Latency {
 		cfg.Latency = nil
+	} else if s.Quantile > 0 && cfg.Latency != nil {
+		r := *cfg.Latency
+		r.Quantile = s.Quantile
+		r.Max = 0 // the limit on the 99th percentile does not apply to it
+		cfg.Latency = &r
 	}
 	w := New(s, seed)
 	j := analysis.New(cfg)

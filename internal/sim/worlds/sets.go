@@ -6,7 +6,8 @@ import (
 )
 
 // Sets gives the scenarios of a family: healthy, weather, blind, latency, cold,
-// clean, ugly, slow, onset. An unknown name gives none.
+// clean, cleanblind, ugly, slow,
+// tail, onset. An unknown name gives none.
 func Sets(name string) []Scenario {
 	var out []Scenario
 	hours := func(rps float64) time.Duration {
@@ -43,6 +44,7 @@ func Sets(name string) []Scenario {
 			for _, b := range bases {
 				add(Scenario{RPS: r, Base: b, History: hours(r) / 2}, "rps %g base %g%%", r, b*100)
 			}
+			add(Scenario{RPS: r, Base: 0.02, Bad: 0.002, History: hours(r) / 2}, "rps %g improvement 2%% -> 0.2%%", r)
 		}
 	case "weather":
 		for _, r := range []float64{10, 100, 1000} {
@@ -118,6 +120,12 @@ func Sets(name string) []Scenario {
 				}
 			}
 			add(Scenario{RPS: r, Base: 0.001, Latency: true, History: time.Hour, Tail: 0.03}, "tail 3%% rps %g", r)
+		}
+	case "tail":
+		for _, r := range []float64{100, 1000} {
+			for _, x := range []float64{0, 0.002, 0.004, 0.008} {
+				add(Scenario{RPS: r, Base: 0.001, Latency: true, History: time.Hour, Quantile: 0.999, Tail: x}, "p99.9, tail %g%% rps %g", x*100, r)
+			}
 		}
 	case "onset":
 		for _, t := range []time.Duration{0, 15 * time.Minute, time.Hour, 6 * time.Hour, 24 * time.Hour} {

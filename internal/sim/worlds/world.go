@@ -33,9 +33,10 @@ type Scenario struct {
 	Diurnal   bool          `json:"diurnal,omitempty"`
 	Unlike    float64       `json:"unlike,omitempty"` // pods' error rates differ by a log-normal factor
 
-	Latency     bool          `json:"latency,omitempty"` // histograms are measured
-	Slower      float64       `json:"slower,omitempty"`  // the wrong canary's times are multiplied by it
-	Tail        float64       `json:"tail,omitempty"`    // share of its requests that take 20 times as long
+	Latency     bool          `json:"latency,omitempty"`  // histograms are measured
+	Slower      float64       `json:"slower,omitempty"`   // the wrong canary's times are multiplied by it
+	Quantile    float64       `json:"quantile,omitempty"` // that the document names; 0 = 0.99
+	Tail        float64       `json:"tail,omitempty"`     // share of its requests that take 20 times as long
 	LatNoise    float64       `json:"latNoise,omitempty"`
 	LatUnlike   float64       `json:"latUnlike,omitempty"`
 	ColdFor     time.Duration `json:"coldFor,omitempty"` // a new pod is slow for so long
