@@ -182,7 +182,7 @@ func (s *Strategy) Plan() []Step {
 func (s *Strategy) longestHold() time.Duration {
 	var longest time.Duration
 	for _, step := range s.Plan() {
-		if step.Hold != nil {
+		if step.Hold != nil && (step.Weight == nil || *step.Weight < Whole) { // at 100% the hold is a part of the bake
 			longest = max(longest, step.Hold.Duration)
 		}
 	}

@@ -74,7 +74,9 @@ func (o Options) withDefaults() (Options, error) {
 	return o, nil
 }
 
-func (o Options) engine() engine.Options { return engine.Options{SaveEvery: o.SaveEvery} }
+func (o Options) engine() engine.Options {
+	return engine.Options{SaveEvery: o.SaveEvery, LookAtRest: time.Second}
+}
 
 // Daemon runs the applications of one folder. It is an httpapi.Host.
 type Daemon struct {

@@ -27,6 +27,11 @@ type Options struct {
 	TellTimeout time.Duration
 	// SaveEvery is how much evidence and how many clocks a crash may lose. 30 s.
 	SaveEvery time.Duration
+	// LookAtRest is how often the judge looks at the stable version while no
+	// rollout is under way, so that it knows how stable's replicas differ before
+	// the next one starts. 0 = not at all: on a cluster an idle rollout costs
+	// nothing; where samples are free, one look a second.
+	LookAtRest time.Duration
 	// InOrder makes the reads of a pass one after another in a fixed order,
 	// which simulations need. Otherwise they run at the same time.
 	InOrder bool
@@ -132,6 +137,7 @@ func New(spec rollout.Spec, cfg analysis.Config, ports Ports, opts Options) (*En
 		return nil, errors.New("an engine needs a router")
 	}
 	mind := NewMind(spec, cfg)
+	mind.atRest = opts.LookAtRest
 	if opts.Policy != nil {
 		mind.decide = opts.Policy
 	}
@@ -518,10 +524,10 @@ func (e *Engine) wake(d rollout.Decision, bad error, lowers bool, now time.Time,
 			wake = t
 		}
 	}
-	if d.Measure > 0 {
-		next := e.mind.lookedAt.Add(d.Measure)
+	if every := e.mind.measure; every > 0 && (d.Measure > 0 || e.ports.Samples != nil) {
+		next := e.mind.lookedAt.Add(every)
 		if e.mind.lookedAt.IsZero() || !next.After(now) {
-			next = now.Add(d.Measure)
+			next = now.Add(every)
 		}
 		at(next)
 	}

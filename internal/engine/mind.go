@@ -42,6 +42,7 @@ type Mind struct {
 	about    subject       // what the report is about
 	lookedAt time.Time     // zero = not yet
 	measure  time.Duration // how often the last decision wants looks
+	atRest   time.Duration // how often to look where no decision asks for it; 0 = not
 	decided  bool          // measure says something
 }
 
@@ -160,6 +161,9 @@ func (m *Mind) Think(st rollout.State, obs rollout.Observation, seen *Sampled, n
 	obs.Report = m.report
 	d := m.decide(m.spec, st, obs, now)
 	m.measure, m.decided = d.Measure, true
+	if m.measure == 0 {
+		m.measure = m.atRest
+	}
 	return d, obs
 }
 

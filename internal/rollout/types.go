@@ -228,8 +228,8 @@ type Route struct {
 	// Measured: the maps below say something (a missing key is 0 then).
 	Measured bool                   `json:"measured,omitempty"`
 	Requests map[Revision]float64   `json:"requests,omitempty"` // cumulative, since any fixed point
-	InFlight map[Revision]int       `json:"inFlight,omitempty"` // nil: not known
-	Last     map[Revision]time.Time `json:"last,omitempty"`     // last request seen; nil: not known
+	InFlight map[Revision]int       `json:"inFlight,omitzero"` // nil: not known
+	Last     map[Revision]time.Time `json:"last,omitzero"`     // last request seen; nil: not known
 }
 
 // Note travels with every route write, in the same write.
@@ -381,7 +381,7 @@ type State struct {
 	Watermark     time.Time         `json:"watermark,omitzero"`
 	WatermarkName string            `json:"watermarkName,omitempty"`
 	Drift         DriftState        `json:"drift,omitzero"`
-	Declared      map[string]Weight `json:"declared,omitempty"`
+	Declared      map[string]Weight `json:"declared,omitzero"`
 	Stalled       string            `json:"stalled,omitempty"`   // a person is needed: why
 	NewerSince    time.Time         `json:"newerSince,omitzero"` // the route knows later decisions than we do
 
