@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"embed"
@@ -16,8 +17,11 @@ import (
 	"sync"
 	"time"
 
+	"github.com/serin-dev/serin/api/v1alpha1"
 	"github.com/serin-dev/serin/internal/daemon"
+	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/httpapi"
+	"github.com/serin-dev/serin/internal/record"
 	"github.com/serin-dev/serin/internal/rollout"
 )
 
@@ -310,9 +314,12 @@ func (t *teller) account(ctx context.Context, c *httpapi.Client, r *Result, expe
 	}
 	path, err := c.RecordPath(ctx, httpapi.Ref{Name: appName})
 	if err == nil {
-		err = copyFile(path, filepath.Join(t.o.Out, recordFile))
+		err = copyRecord(path, filepath.Join(t.o.Out, recordFile))
 	}
-	expect("the observation record is left for `serin replay`", err == nil, "%v", err)
+	if err == nil {
+		err = t.decideAgain(filepath.Join(t.o.Out, recordFile))
+	}
+	expect("deciding it all again from the record gives the same decisions", err == nil, "%v", err)
 	if err := os.WriteFile(filepath.Join(t.o.Out, rolloutFile), t.o.Rollout, 0o644); err != nil {
 		return err
 	}
@@ -509,8 +516,55 @@ func condition(v httpapi.RolloutView, kind string) string {
 	return "missing"
 }
 
-func copyFile(from, to string) error {
-	in, err := os.Open(from)
+// decideAgain replays the record and compares each decision with the live one.
+func (t *teller) decideAgain(path string) error {
+	parsed, problems := v1alpha1.Parse(t.o.Rollout)
+	if len(problems) > 0 || len(parsed) != 1 {
+		return fmt.Errorf("the Rollout cannot be read: %v", problems)
+	}
+	spec, cfg, err := engine.SpecOf(parsed[0].Rollout)
+	if err != nil {
+		return err
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var answers bytes.Buffer
+	if _, err := record.Replay(spec, cfg, f, &answers, record.Hooks{}); err != nil {
+		return err
+	}
+	t.mu.Lock()
+	live := slices.Clone(t.history)
+	t.mu.Unlock()
+	n := 0
+	for dec := json.NewDecoder(&answers); ; {
+		var a record.Answer
+		switch err := dec.Decode(&a); {
+		case errors.Is(err, io.EOF):
+			if n != len(live) {
+				return fmt.Errorf("%d decisions were made, %d come out of the record", len(live), n)
+			}
+			return nil
+		case err != nil:
+			return err
+		}
+		for _, d := range a.Decisions {
+			if n == len(live) {
+				return fmt.Errorf("the record has decision %d (%s), which was not made", d.N, d.What)
+			}
+			if e := live[n]; e.N != d.N || e.What != d.What || e.From != d.From || e.To != d.To || e.Why != d.Why {
+				return fmt.Errorf("decision %d was %s %s -> %s (%s); out of the record comes %d, %s %s -> %s (%s)", e.N, e.What, e.From, e.To, e.Why, d.N, d.What, d.From, d.To, d.Why)
+			}
+			n++
+		}
+	}
+}
+
+// copyRecord copies both files of a record into one.
+func copyRecord(from, to string) error {
+	in, err := record.OpenRing(from)
 	if err != nil {
 		return err
 	}
@@ -520,8 +574,7 @@ func copyFile(from, to string) error {
 		return err
 	}
 	if _, err := io.Copy(out, in); err != nil {
-		out.Close()
-		return err
+		return errors.Join(err, out.Close())
 	}
 	return out.Close()
 }
