@@ -74,7 +74,7 @@ func (d *Daemon) newApp(p plan) (*app, error) {
 		Save:   func(b versions.Book) error { return d.memory.saveBook(p.name, b) },
 	})
 	a.samples = gatewaystats.New(gatewaystats.Options{
-		Stats: d.gw.Stats, Service: a.router.Service, Versions: a.router.Versions, Replicas: a.usage,
+		Stats: d.board.Stats, Service: a.router.Service, Versions: a.router.Versions, Replicas: a.usage,
 	})
 	a.checks = &checks{
 		app: p.name, dir: d.o.Dir, about: a.addresses, tests: a.test, ended: a.wake, run: d.work.Go,

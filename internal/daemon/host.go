@@ -130,10 +130,6 @@ func (d *Daemon) Logs(ctx context.Context, ref httpapi.Ref, q httpapi.LogQuery, 
 		return err
 	}
 	d.refresh() // knows every replica's version
-	tail := q.Tail
-	if tail <= 0 {
-		tail = -1
-	}
 	give := func(l process.Line) error {
 		a.mu.Lock()
 		rev, ours := a.replicas[l.Replica]
@@ -152,10 +148,14 @@ func (d *Daemon) Logs(ctx context.Context, ref httpapi.Ref, q httpapi.LogQuery, 
 	if err := a.knows(q); err != nil {
 		return err
 	}
+	past := d.sup.Logs("", -1)
+	kept, last := tails(past, q.Tail)
 	if !q.Follow {
-		for _, l := range d.sup.Logs("", tail) {
-			if err := give(l); err != nil {
-				return err
+		for _, l := range past {
+			if kept[l.Seq] {
+				if err := give(l); err != nil {
+					return err
+				}
 			}
 		}
 		return nil
@@ -163,12 +163,29 @@ func (d *Daemon) Logs(ctx context.Context, ref httpapi.Ref, q httpapi.LogQuery, 
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(d.running, cancel)()
-	for l := range d.sup.Follow(ctx, "", tail) {
+	for l := range d.sup.Follow(ctx, "", -1) {
+		if l.Seq <= last && !kept[l.Seq] {
+			continue
+		}
 		if err := give(l); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// tails picks the last n lines of each replica, all for n <= 0; last is the
+// newest line of all.
+func tails(lines []process.Line, n int) (kept map[uint64]bool, last uint64) {
+	kept = map[uint64]bool{}
+	count := map[string]int{}
+	for _, l := range slices.Backward(lines) {
+		last = max(last, l.Seq)
+		if count[l.Replica]++; n <= 0 || count[l.Replica] <= n {
+			kept[l.Seq] = true
+		}
+	}
+	return kept, last
 }
 
 // knows refuses a version or replica that never was, by saying which there are.

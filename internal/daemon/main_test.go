@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -59,6 +60,14 @@ func backend(args []string) {
 	var n atomic.Int64
 	srv := &http.Server{Addr: net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT")), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Version", *version)
+		if flag, slow := strings.CutPrefix(r.URL.Path, "/wait-for"); slow {
+			for r.Context().Err() == nil {
+				if _, err := os.Stat(flag); err == nil {
+					break
+				}
+				time.Sleep(5 * time.Millisecond)
+			}
+		}
 		if r.URL.Path != "/healthz" && *failEvery > 0 && n.Add(1)%*failEvery == 0 {
 			http.Error(w, "broken", http.StatusInternalServerError)
 			return

@@ -91,6 +91,13 @@ func (b *Board) SetEndpoints(all map[string]map[rollout.Revision][]gateway.Endpo
 	return nil
 }
 
+// Stats gives the gateway's figures as of one table: no swap happens meanwhile.
+func (b *Board) Stats() gateway.Snapshot {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.gw.Stats()
+}
+
 // render makes the table and puts it in force. The caller holds mu and takes
 // its change back when render fails.
 func (b *Board) render() error {
