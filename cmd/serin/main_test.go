@@ -13,6 +13,7 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -49,9 +50,11 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"code":  code,
-			"until": until,
-			"users": users,
+			"code":     code,
+			"until":    until,
+			"users":    users,
+			"replicas": replicas,
+			"gone":     gone,
 		},
 	})
 }
@@ -92,6 +95,33 @@ func until(ts *testscript.TestScript, neg bool, args []string) {
 		}
 		if time.Now().After(end) {
 			ts.Fatalf("%q did not come within %s (last: %v)", args[0], patience, err)
+		}
+	}
+}
+
+// replicas FILE: writes the process ids of all replicas, of which the logs'
+// first lines tell.
+func replicas(ts *testscript.TestScript, _ bool, args []string) {
+	ts.Check(ts.Exec("serin", "logs"))
+	var pids []string
+	for _, m := range regexp.MustCompile(`v\d-(\d+) listens on`).FindAllStringSubmatch(ts.ReadFile("stdout"), -1) {
+		pids = append(pids, m[1])
+	}
+	if len(pids) == 0 {
+		ts.Fatalf("no replica has said its process id")
+	}
+	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Join(pids, "\n")), 0o644))
+}
+
+// gone FILE: waits until none of these processes is there.
+func gone(ts *testscript.TestScript, _ bool, args []string) {
+	for pid := range strings.FieldsSeq(ts.ReadFile(args[0])) {
+		n, err := strconv.Atoi(pid)
+		ts.Check(err)
+		for end := time.Now().Add(patience); !errors.Is(syscall.Kill(n, 0), syscall.ESRCH); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(end) {
+				ts.Fatalf("process %d is still there after %s", n, patience)
+			}
 		}
 	}
 }

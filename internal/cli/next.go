@@ -20,6 +20,11 @@ func next(v httpapi.RolloutView) []string {
 			fmt.Sprintf("serin approve %s --reason ...   lets it go on", name),
 			fmt.Sprintf("serin abort %s --reason ...   takes it back", name),
 		}
+	case underWay(v) && v.Stalled != "":
+		return []string{
+			"put right what is said above: it goes on by itself, or once a person resumes",
+			fmt.Sprintf("serin abort %s --reason ...   takes it back", name),
+		}
 	case underWay(v) && v.Paused != "":
 		return []string{
 			fmt.Sprintf("serin resume %s   goes on", name),

@@ -92,10 +92,13 @@ func printStatus(w io.Writer, v httpapi.RolloutView) {
 		}
 		line("waits for", "%s", s)
 	}
-	if v.Stalled != "" {
+	if v.Stalled != "" && !strings.Contains(v.Message, v.Stalled) {
 		line("stalled", "%s", v.Stalled)
 	}
 	for _, f := range v.Findings {
+		if strings.Contains(v.Message, f.What) {
+			continue // said already
+		}
 		line(strings.ToLower(string(f.Level)), "%s", remedied(f.What, f.Remedy))
 	}
 	for _, s := range next(v) {
