@@ -46,6 +46,49 @@ func (s *seen) take() ([]string, []http.Header) {
 	return r, h
 }
 
+// smuggling are requests that two readers could understand differently.
+var smuggling = map[string]struct {
+	sent string
+	code string   // of the first answer
+	seen []string // at the back end
+}{
+	"length and chunked: the chunks alone count": {
+		"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\nX", "200", []string{"POST /a "}},
+	"chunked hidden by a space before the colon": {
+		"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", "400", nil},
+	"an unknown transfer encoding":        {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "501", nil},
+	"two transfer encodings":              {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", "501", nil},
+	"chunked behind a vertical tab":       {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", "400", nil},
+	"two lengths that differ":             {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "400", nil},
+	"a length with a sign":                {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na", "400", nil},
+	"a length that is a list":             {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\na", "400", nil},
+	"a negative length":                   {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", "400", nil},
+	"two hosts":                           {"GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400", nil},
+	"no host":                             {"GET /a HTTP/1.1\r\n\r\n", "400", nil},
+	"a host with a space":                 {"GET /a HTTP/1.1\r\nHost: a b\r\n\r\n", "400", nil},
+	"a header without a colon":            {"GET /a HTTP/1.1\r\nHost: a\r\nX-A\r\n\r\n", "400", nil},
+	"a space before the colon":            {"GET /a HTTP/1.1\r\nHost: a\r\nX-A : 1\r\n\r\n", "400", nil},
+	"a NUL in a value":                    {"GET /a HTTP/1.1\r\nHost: a\r\nX-A: \x00\r\n\r\n", "400", nil},
+	"a bare CR in a value":                {"GET /a HTTP/1.1\r\nHost: a\r\nX-A: 1\rX-B: 2\r\n\r\n", "400", nil},
+	"a bare LF in a chunk's size":         {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n1\na\r\n0\r\n\r\n", "400", nil},
+	"a chunk's size that is no number":    {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n0\r\n\r\n", "400", nil},
+	"HTTP/1.0 with chunked: no body":      {"GET /a HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "200", []string{"GET /a "}},
+	"HTTP/0.9":                            {"GET /a-path-of-some-length\r\n\r\n", "400", nil},
+	"CONNECT":                             {"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", "405", nil},
+	"CONNECT with a body":                 {"CONNECT a:80 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nGET ", "405", nil},
+	"upgrade to h2c is ignored":           {"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n", "200", []string{"GET /a "}},
+	"upgrade to anything else is refused": {"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tls/1.0\r\n\r\n", "400", nil},
+	"websocket beside something else":     {"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket, h2c\r\n\r\n", "400", nil},
+	"websocket with a body":               {"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 4\r\n\r\nGET ", "400", nil},
+	"Upgrade without Connection":          {"GET /a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n", "200", []string{"GET /a "}},
+	"a GET with a body keeps it":          {"GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 31\r\nConnection: close\r\n\r\nGET /evil HTTP/1.1\r\nHost: a\r\n\r\n", "200", []string{"GET /a GET /evil HTTP/1.1\r\nHost: a\r\n\r\n"}},
+	"an opaque target":                    {"GET evil:x HTTP/1.1\r\nHost: a\r\n\r\n", "400", nil},
+	"a target with a user":                {"GET http://u:p@a/x HTTP/1.1\r\nHost: b\r\n\r\n", "200", []string{"GET /x "}},
+	"obs-fold is one value for both":      {"GET /a HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n Transfer-Encoding: chunked\r\n\r\n", "200", []string{"GET /a "}},
+	"a chunk that is longer than it says": {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n", "400", nil},
+	"a head of 100 KiB":                   {"GET /a HTTP/1.1\r\nHost: a\r\nX-A: " + strings.Repeat("x", 100<<10) + "\r\n\r\n", "431", nil},
+}
+
 // TestSmuggling: requests that two readers could understand differently are
 // refused, or reach the back end as the one request that they are. The victim's
 // request, sent on another connection afterwards, gets its own answer.
@@ -53,47 +96,7 @@ func TestSmuggling(t *testing.T) {
 	b := newSeen(t)
 	f := newFront(t, gateway.Options{})
 	f.swap(t, table(1, all("v1"), version("v1", b.addr)))
-	for why, c := range map[string]struct {
-		sent string
-		code string   // of the first answer
-		seen []string // at the back end
-	}{
-		"length and chunked: the chunks alone count": {
-			"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n0\r\n\r\nX", "200", []string{"POST /a "}},
-		"chunked hidden by a space before the colon": {
-			"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n", "400", nil},
-		"an unknown transfer encoding":        {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n", "501", nil},
-		"two transfer encodings":              {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n\r\n0\r\n\r\n", "501", nil},
-		"chunked behind a vertical tab":       {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: \x0bchunked\r\n\r\n0\r\n\r\n", "400", nil},
-		"two lengths that differ":             {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab", "400", nil},
-		"a length with a sign":                {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\na", "400", nil},
-		"a length that is a list":             {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\na", "400", nil},
-		"a negative length":                   {"POST /a HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n", "400", nil},
-		"two hosts":                           {"GET /a HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n", "400", nil},
-		"no host":                             {"GET /a HTTP/1.1\r\n\r\n", "400", nil},
-		"a host with a space":                 {"GET /a HTTP/1.1\r\nHost: a b\r\n\r\n", "400", nil},
-		"a header without a colon":            {"GET /a HTTP/1.1\r\nHost: a\r\nX-A\r\n\r\n", "400", nil},
-		"a space before the colon":            {"GET /a HTTP/1.1\r\nHost: a\r\nX-A : 1\r\n\r\n", "400", nil},
-		"a NUL in a value":                    {"GET /a HTTP/1.1\r\nHost: a\r\nX-A: \x00\r\n\r\n", "400", nil},
-		"a bare CR in a value":                {"GET /a HTTP/1.1\r\nHost: a\r\nX-A: 1\rX-B: 2\r\n\r\n", "400", nil},
-		"a bare LF in a chunk's size":         {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n1\na\r\n0\r\n\r\n", "400", nil},
-		"a chunk's size that is no number":    {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n0\r\n\r\n", "400", nil},
-		"HTTP/1.0 with chunked: no body":      {"GET /a HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", "200", []string{"GET /a "}},
-		"HTTP/0.9":                            {"GET /a\r\n\r\n", "400", nil},
-		"CONNECT":                             {"CONNECT a:80 HTTP/1.1\r\nHost: a:80\r\n\r\n", "405", nil},
-		"CONNECT with a body":                 {"CONNECT a:80 HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nGET ", "405", nil},
-		"upgrade to h2c is ignored":           {"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n", "200", []string{"GET /a "}},
-		"upgrade to anything else is refused": {"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: tls/1.0\r\n\r\n", "400", nil},
-		"websocket beside something else":     {"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket, h2c\r\n\r\n", "400", nil},
-		"websocket with a body":               {"GET /a HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nContent-Length: 4\r\n\r\nGET ", "400", nil},
-		"Upgrade without Connection":          {"GET /a HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n", "200", []string{"GET /a "}},
-		"a GET with a body keeps it":          {"GET /a HTTP/1.1\r\nHost: a\r\nContent-Length: 31\r\nConnection: close\r\n\r\nGET /evil HTTP/1.1\r\nHost: a\r\n\r\n", "200", []string{"GET /a GET /evil HTTP/1.1\r\nHost: a\r\n\r\n"}},
-		"an opaque target":                    {"GET evil:x HTTP/1.1\r\nHost: a\r\n\r\n", "400", nil},
-		"a target with a user":                {"GET http://u:p@a/x HTTP/1.1\r\nHost: b\r\n\r\n", "200", []string{"GET /x "}},
-		"obs-fold is one value for both":      {"GET /a HTTP/1.1\r\nHost: a\r\nX-A: 1\r\n Transfer-Encoding: chunked\r\n\r\n", "200", []string{"GET /a "}},
-		"a chunk that is longer than it says": {"POST /a HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nabc\r\n0\r\n\r\n", "400", nil},
-		"a head of 100 KiB":                   {"GET /a HTTP/1.1\r\nHost: a\r\nX-A: " + strings.Repeat("x", 100<<10) + "\r\n\r\n", "431", nil},
-	} {
+	for why, c := range smuggling {
 		answer := exchange(t, f.addr, c.sent)
 		got, headers := b.take()
 		if !strings.HasPrefix(answer, "HTTP/1.1 "+c.code+" ") && !strings.HasPrefix(answer, "HTTP/1.0 "+c.code+" ") {

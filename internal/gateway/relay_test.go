@@ -75,7 +75,8 @@ func exchange(t testing.TB, addr, raw string) string {
 	}
 	var all bytes.Buffer
 	br := bufio.NewReader(io.TeeReader(nc, &all))
-	if resp, err := http.ReadResponse(br, nil); err == nil {
+	method, _, _ := strings.Cut(raw, " ")
+	if resp, err := http.ReadResponse(br, &http.Request{Method: method}); err == nil {
 		io.Copy(io.Discard, resp.Body)
 	}
 	nc.(*net.TCPConn).CloseWrite()

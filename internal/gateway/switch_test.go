@@ -27,8 +27,13 @@ import (
 const backendEnv = "SERIN_GATEWAY_TEST_BACKEND"
 
 func TestMain(m *testing.M) {
-	if os.Getenv(backendEnv) != "" {
-		serveAsBackend(os.Getenv(backendEnv))
+	if role := os.Getenv(backendEnv); role != "" {
+		var limit uint64
+		var upstream string
+		if n, _ := fmt.Sscanf(role, "gateway %d %s", &limit, &upstream); n == 2 {
+			serveAsGateway(limit, upstream)
+		}
+		serveAsBackend(role)
 		return
 	}
 	goleak.VerifyTestMain(m)
