@@ -61,9 +61,24 @@ func serveAsBackend(version string) {
 		io.WriteString(os.Stdout, s+"\n")
 	}
 	say(l.Addr().String())
-	http.Serve(l, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	srv := &http.Server{Protocols: &protocols}
+	srv.Handler = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		id := r.Header.Get("X-Request-Id")
 		say(id)
+		switch {
+		case r.URL.Path == "/ws":
+			echoSocket(w)
+			return
+		case r.URL.Path == "/sse":
+			sendEvents(w, r, id)
+			return
+		case r.URL.Path == "/grpc":
+			echoMessages(w, r)
+			return
+		}
 		n, err := io.Copy(io.Discard, r.Body)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
@@ -80,7 +95,51 @@ func serveAsBackend(version string) {
 			return
 		}
 		fmt.Fprintf(w, "%s %s %d", version, id, n)
-	}))
+	})
+	srv.Serve(l)
+}
+
+// echoSocket upgrades and sends back what it gets, until the client ends it.
+func echoSocket(w http.ResponseWriter) {
+	c, rw, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return
+	}
+	defer c.Close()
+	io.WriteString(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+	io.Copy(c, rw)
+}
+
+// events is how many an event stream has; it ends by itself after the last.
+const events = 5
+
+func sendEvents(w http.ResponseWriter, r *http.Request, id string) {
+	w.Header().Set("Content-Type", "text/event-stream")
+	for i := range events {
+		fmt.Fprintf(w, "data: %s %d\n\n", id, i)
+		w.(http.Flusher).Flush()
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// echoMessages is a gRPC method that sends back each message.
+func echoMessages(w http.ResponseWriter, r *http.Request) {
+	w.Header().Set("Content-Type", "application/grpc")
+	w.WriteHeader(200)
+	w.(http.Flusher).Flush()
+	for {
+		m, err := readGRPC(r.Body)
+		if err != nil {
+			break
+		}
+		w.Write(grpcMessage(m))
+		w.(http.Flusher).Flush()
+	}
+	w.Header().Set(http.TrailerPrefix+"Grpc-Status", "0")
 }
 
 // process is one running back-end process.
