@@ -41,11 +41,14 @@ const (
 	// knownPodSeconds of stable's pods against each other is when the scale
 	// rests on them alone.
 	knownPodSeconds = 3600.0
+	// maxCluster bounds what one look's failures teach a single pod.
+	maxCluster = 10.0
 	// spreadMemory is the time constant of what tells pods apart, seconds.
 	spreadMemory = 3600.0
 	// gateSpreads is by how many times the spread between stable's pods the
 	// canary must differ.
-	gateSpreads = 4.0
+	gateSpreads  = 4.0
+	spreadErrors = 1.4
 )
 
 // recent holds decayed sums of both arms: what the gate looks at.
@@ -117,6 +120,10 @@ type calibration struct {
 	Turn   int              `json:"turn,omitempty"`
 	Short  stakes           `json:"short"`
 	Long   stakes           `json:"long"`
+	// Clustered of so many Errors of all pods came in the same look as another,
+	// beyond what their rate explains: all that a single pod can teach.
+	Errors    float64 `json:"errors,omitempty"`
+	Clustered float64 `json:"clustered,omitempty"`
 	// Longest is for how many seconds on end one pod was worse than chance
 	// and the other pods' rate allow.
 	Longest float64 `json:"longest,omitempty"`
@@ -139,7 +146,7 @@ func (c *calibration) check() error {
 			errs = append(errs, errors.New("a trial's time is out of range"))
 		}
 	}
-	for _, x := range [...]float64{c.Short.Done, c.Long.Done, c.Longest, c.PodSeconds, c.Pods, c.Level, c.CVErrors, c.CVSlow} {
+	for _, x := range [...]float64{c.Errors, math.Abs(c.Clustered), c.Short.Done, c.Long.Done, c.Longest, c.PodSeconds, c.Pods, c.Level, c.CVErrors, c.CVSlow} {
 		if !sane(x) {
 			errs = append(errs, errors.New("a sum is out of range"))
 		}
@@ -206,6 +213,11 @@ func (j *Judge) calibrate(l *Look, now int64) {
 			j.try(&c.Trials[i], i, pods, &all, dt)
 		}
 	}
+	if want := all.NE * e.rate(); !gap && e.BaseN > 0 {
+		k := math.Min(all.E, want+maxCluster)
+		c.Errors += k
+		c.Clustered = math.Max(c.Clustered+k*k-k-want*want, 0)
+	}
 	if l.Canary != "" {
 		j.rescale(l)
 	}
@@ -217,7 +229,7 @@ func (j *Judge) calibrate(l *Look, now int64) {
 }
 
 // spread measures how unlike stable's pods are beyond chance: the coefficient
-// of variation of their rates, less two standard errors of what chance gives.
+// of variation of their rates, less spreadErrors standard errors of what chance gives.
 func (j *Judge) spread(pods []*pod) {
 	c := &j.s.Evidence.Cal
 	cv := func(get func(*pod) (n, k float64)) float64 {
@@ -237,7 +249,7 @@ func (j *Judge) spread(pods []*pod) {
 			noise += 2*want*want + want
 			scale += want * want
 		}
-		over -= 2 * math.Sqrt(noise)
+		over -= spreadErrors * math.Sqrt(noise)
 		if over <= 0 || scale <= 0 {
 			return 0
 		}
@@ -391,6 +403,12 @@ func (c *calibration) measured(w float64) scales {
 	}
 	one := func(short, long, f, safety float64) float64 {
 		return 1 + (math.Max(raw(short, c.Short.Done), raw(long, c.Long.Done))-1)*f*safety
+	}
+	if c.Pods < 1.5 && c.Errors >= 5 {
+		// Nothing to play the canary against: how failures come in clusters
+		// tells how much less they are worth than as many single ones.
+		x := math.Min(1+c.Clustered/c.Errors, maxCluster)
+		return scales{math.Max(freshScale, x), math.Max(freshScale, x), freshScale}
 	}
 	return scales{one(c.Short.Fast, c.Long.Fast, f, safetyFast), one(c.Short.Slow, c.Long.Slow, f, safetySlow), one(c.Short.Lat, c.Long.Lat, 1, safetyFast)}
 }

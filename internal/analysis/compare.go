@@ -378,7 +378,7 @@ func (j *Judge) delay(rule string, now int64) float64 {
 		}
 		return d
 	}
-	if d == 0 {
+	if d == 0 || !j.noControl && e.quiet() {
 		return 0
 	}
 	// The more requests fail, the less likely is a bad minute of one pod; and
@@ -393,6 +393,12 @@ func (j *Judge) delay(rule string, now int64) float64 {
 		d = math.Max(math.Min(least, d), d*(1-part))
 	}
 	return d
+}
+
+// quiet reports whether stable hardly ever fails: then it has no bad minutes
+// that the canary's could be like.
+func (e *evidence) quiet() bool {
+	return e.LongN >= quietRequests && e.LongE < 0.5+e.LongN*quietShare && !e.Cal.bursts()
 }
 
 // worse reports whether something that counts speaks against the canary.

@@ -37,8 +37,11 @@ const (
 	// seconds of watching them do away with it.
 	maxDelay   = 240.0
 	leastDelay = 60.0
-	mostDelay  = 600.0 // whatever stable's pods do
-	sureFor    = 12000.0
+	// A stable that failed less than this of so many requests is quiet.
+	quietRequests = 3000.0
+	quietShare    = 0.0002
+	mostDelay     = 600.0 // whatever stable's pods do
+	sureFor       = 12000.0
 	// aloneDelay is the same where no stable arm has traffic: what hits
 	// everybody looks there like the canary's doing.
 	aloneDelay = 240.0

@@ -459,9 +459,21 @@ func TestUnknownStableMakesEvidenceWait(t *testing.T) {
 		}
 		start := b.look.Time
 		for b.report.Verdict != Fail && b.look.Time.Sub(start) < time.Hour {
-			b.tick(5*time.Second, 100, 0, 100, 100*share)
+			b.tick(5*time.Second, 100, 0.2, 100, 100*share)
 		}
 		return b.look.Time.Sub(start)
+	}
+	// A stable that never fails has no bad minutes: evidence counts at once.
+	b := newBench(t, compared(), 3, 1)
+	for range 20 {
+		b.tick(time.Second, 100, 0, 20, 0)
+	}
+	from := b.look.Time
+	for b.report.Verdict != Fail && b.look.Time.Sub(from) < time.Hour {
+		b.tick(time.Second, 100, 0, 20, 1)
+	}
+	if d := b.look.Time.Sub(from); d > 30*time.Second {
+		t.Errorf("a stable that never fails, a canary that fails 5 %%: %v", d)
 	}
 	known, unknown, drastic := run(true, 0.05), run(false, 0.05), run(false, 0.9)
 	t.Logf("5 %%: %v where stable is known, %v where not; 90 %%: %v", known, unknown, drastic)
@@ -473,13 +485,13 @@ func TestUnknownStableMakesEvidenceWait(t *testing.T) {
 func TestAMinuteThatPassesIsForgotten(t *testing.T) {
 	b := newBench(t, compared(), 3, 1)
 	for range 12 { // one bad minute of the canary
-		b.tick(5*time.Second, 100, 0, 100, 10)
+		b.tick(5*time.Second, 100, 0.2, 100, 10)
 	}
 	if b.j.s.Evidence.Since == 0 {
 		t.Fatal("no suspicion: the test shows nothing")
 	}
 	for range 240 {
-		b.tick(5*time.Second, 100, 0, 100, 0)
+		b.tick(5*time.Second, 100, 0.2, 100, 0)
 		if b.report.Verdict == Fail {
 			t.Fatal(b.report.Sentence)
 		}
