@@ -271,7 +271,7 @@ func (p *pass) begin(w *Workload, move Move, try int, n int) {
 	st.Phase, st.Started = Preparing, p.now
 	st.Plan, st.Step, st.Entered = p.plan(move), 0, false
 	st.Full, st.Override, st.Unjudged, st.Closing, st.Ending = false, false, false, false, nil
-	st.ZeroReady, st.Exposed, st.Harmed, st.Confirmed = 0, 0, 0, 0
+	st.ZeroReady, st.ZeroFor, st.Exposed, st.Harmed, st.Confirmed = 0, 0, 0, 0, 0
 	st.Source = ""
 	st.Stalled, st.Said, st.Drift = "", nil, DriftState{}
 	st.Approvals, st.TestsRun = nil, nil
@@ -321,7 +321,7 @@ func (p *pass) rest(result Result, why, by string) {
 	st.Phase, st.Canary, st.Move, st.Try = Idle, Object{}, MoveCanary, 0
 	st.Started, st.Plan, st.Step, st.Entered = time.Time{}, nil, 0, false
 	st.Full, st.Override, st.Unjudged, st.Closing, st.Ending = false, false, false, false, nil
-	st.ZeroReady, st.Confirmed, st.Source = 0, 0, ""
+	st.ZeroReady, st.ZeroFor, st.Confirmed, st.Source = 0, 0, 0, ""
 	st.Exposed, st.Harmed = 0, 0
 	st.Approvals, st.TestsRun, st.Said = nil, nil, nil
 	st.Pauses = personPauses(st.Pauses)

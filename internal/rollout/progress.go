@@ -47,11 +47,13 @@ func (p *pass) fails() bool {
 	w := p.workload(st.Canary.Revision)
 	switch {
 	case st.Granted > 0 && cok && cn == 0 && sok && sn > 0 && w != nil && !w.Deleting:
-		st.ZeroReady++
+		if st.ZeroReady++; st.ZeroReady > 1 {
+			st.ZeroFor += p.tick
+		}
 	default:
-		st.ZeroReady = 0
+		st.ZeroReady, st.ZeroFor = 0, 0
 	}
-	if st.ZeroReady >= 2 {
+	if st.ZeroReady >= 2 && st.ZeroFor >= activeMeasure { // two looks, and not within one blink
 		p.rollBack(EvRolledBack, Ending{Result: RolledBack, By: "rule", Why: fmt.Sprintf("no replica of %s is ready any more%s.", st.Canary.Revision.Label(), p.whyNot(st.Canary.Revision))}, true)
 		return true
 	}

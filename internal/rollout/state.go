@@ -76,7 +76,7 @@ func essence(s State) State {
 	s.Leaving, s.Retiring = slices.Clone(s.Leaving), slices.Clone(s.Retiring)
 	s.LastPass, s.NextWake = time.Time{}, time.Time{}
 	s.LiveFor, s.DeadFor, s.WaitFor = 0, 0, 0
-	s.Exposed, s.Harmed, s.ZeroReady = 0, 0, 0
+	s.Exposed, s.Harmed, s.ZeroReady, s.ZeroFor = 0, 0, 0, 0
 	s.Share, s.Settled = Share{}, 0
 	if s.Phase == "" {
 		s.Phase = Idle

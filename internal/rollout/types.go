@@ -228,8 +228,8 @@ type Route struct {
 	// Measured: the maps below say something (a missing key is 0 then).
 	Measured bool                   `json:"measured,omitempty"`
 	Requests map[Revision]float64   `json:"requests,omitempty"` // cumulative, since any fixed point
-	InFlight map[Revision]int       `json:"inFlight,omitzero"` // nil: not known
-	Last     map[Revision]time.Time `json:"last,omitzero"`     // last request seen; nil: not known
+	InFlight map[Revision]int       `json:"inFlight,omitzero"`  // nil: not known
+	Last     map[Revision]time.Time `json:"last,omitzero"`      // last request seen; nil: not known
 }
 
 // Note travels with every route write, in the same write.
@@ -357,6 +357,7 @@ type State struct {
 	Override  bool          `json:"override,omitempty"`
 	Unjudged  bool          `json:"unjudged,omitempty"`  // stable was lost: everything went to the canary
 	Closing   bool          `json:"closing,omitempty"`   // bake with a control is over: 100/0, then rest
+	ZeroFor   time.Duration `json:"zeroFor,omitempty"`   // since the first of those looks
 	ZeroReady int           `json:"zeroReady,omitempty"` // looks in a row with no canary ready
 	Ending    *Ending       `json:"ending,omitempty"`    // why it is being taken back
 	Source    string        `json:"source,omitempty"`    // of the samples, chosen in Preparing
