@@ -616,9 +616,12 @@ func (w *World) find() {
 
 // loseState: somebody deletes the status, or the disk.
 func (w *World) loseState() {
-	if !w.chance(0.3) {
-		return
+	if w.chance(0.3) {
+		w.forget()
 	}
+}
+
+func (w *World) forget() {
 	w.store = stored{}
 	w.checks = checks{ahead: 1 << 30} // numbering goes on from the route's note
 	w.checks.init()

@@ -32,8 +32,6 @@ type checks struct {
 	failSeen bool
 	abort    string
 
-	message, stalled string
-
 	// rest
 	quietSince  time.Time
 	quietPasses int

@@ -70,6 +70,11 @@ func strikesOf(op string) []strike {
 // strikeAt chooses what befalls this call. Each world has kinds of its own
 // that it knows, and a rate.
 func (w *World) strikeAt(op string) strike {
+	if s, ok := w.once[op]; ok {
+		delete(w.once, op)
+		w.logf("fault", "%s %s", op, strikeNames[s])
+		return s
+	}
 	if !w.nemesis || w.faults.rate == 0 || w.rng.Float64() >= w.faults.rate {
 		return spared
 	}
@@ -340,6 +345,9 @@ func (p samplesPort) Look(_ context.Context, stable, canary rollout.Revision) (e
 	var seen engine.Sampled
 	p.view.looked = false
 	err := p.around("samples.look", func() error {
+		if p.w.blind {
+			return errStruck
+		}
 		p.view.looked = true
 		if p.w.real {
 			seen.Stable = p.w.pods(stable)

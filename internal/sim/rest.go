@@ -21,11 +21,18 @@ func (w *World) calm() {
 	w.nemesis, w.actors.tool = false, nil
 	w.deaf = time.Time{}
 	w.pace = w.between(5*time.Second, 20*time.Second)
+	if w.told {
+		w.pace = 0
+	}
 	if w.opens.After(w.now) {
 		w.opens = w.now
 	}
 	if w.chance(0.9) {
 		w.findings = nil
+	}
+	if w.told {
+		w.settle()
+		return
 	}
 	if w.spec.Suspend && w.chance(0.5) {
 		w.spec.Suspend = false
@@ -39,6 +46,11 @@ func (w *World) calm() {
 		w.nextPass = w.now.Add(w.between(time.Minute, 3*time.Hour))
 		w.poked = time.Time{}
 	}
+	w.settle()
+}
+
+// settle lets time pass until nothing happens any more.
+func (w *World) settle() {
 	end := w.now.Add(restBound)
 	w.checks.quietSince, w.checks.quietPasses = w.now, 0
 	why := "it was never looked at"

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,6 +41,12 @@ type World struct {
 	faults     faults
 	real       bool // with the real judge
 
+	// A story leaves nothing to chance.
+	told  bool
+	turn  int
+	blind bool              // there are no figures
+	once  map[string]strike // what befalls the next call
+
 	spec     rollout.Spec
 	cfg      analysis.Config
 	cluster  cluster
@@ -72,6 +79,9 @@ type World struct {
 	struck  int
 	crashes int
 	lines   []string
+	said    string
+	wrong   string
+	printed int // number of the last decision that was printed as saved
 	fail    *Failure
 }
 
@@ -135,7 +145,14 @@ func (w *World) chance(p float64) bool { return w.rng.Float64() < p }
 func pick[T any](w *World, from ...T) T { return from[w.rng.IntN(len(from))] }
 
 // lag is how long one proxy takes to have a write.
-func (w *World) lag() time.Duration { return w.between(0, w.route.lag) }
+func (w *World) lag() time.Duration {
+	if w.told { // each proxy its own, the last one the longest
+		w.turn++
+		n := len(w.route.proxies)
+		return w.route.lag * time.Duration((w.turn-1)%n+1) / time.Duration(n)
+	}
+	return w.between(0, w.route.lag)
+}
 
 // clock is the engine's.
 func (w *World) clock() time.Time { return w.now.Add(w.skew) }
@@ -146,6 +163,9 @@ func (w *World) changed() {
 		return // the event is lost; there is a resync
 	}
 	at := w.now.Add(w.between(0, time.Second))
+	if w.told {
+		at = w.now.Add(100 * time.Millisecond)
+	}
 	if w.poked.IsZero() || at.Before(w.poked) {
 		w.poked = at
 	}
@@ -211,6 +231,7 @@ func (w *World) pass() {
 		w.failf("I19", "%d passes in %s", w.passes, w.now.Sub(w.start))
 		return
 	}
+	from := len(w.lines)
 	var res engine.Result
 	var err error
 	at := survive(func() { res, err = w.eng.Pass(context.Background()) })
@@ -221,11 +242,14 @@ func (w *World) pass() {
 		if w.chance(0.1) {
 			down = w.between(0, 20*time.Minute)
 		}
+		if w.told {
+			down = 2 * time.Second
+		}
 		w.nextPass = w.now.Add(down)
 		w.logf("crash", "the process is gone at %s, back in %s", at, down.Round(100*time.Millisecond))
 		return
 	}
-	w.logPass(res, err)
+	w.logPass(from, res, err)
 	w.checkPass(res, err)
 	w.wake = res.Wake
 	next := w.now.Add(w.resync)
@@ -315,37 +339,75 @@ func stamp(d time.Duration) string {
 // Trace is what happened, a line each, if it was kept.
 func (w *World) Trace() string { return strings.Join(w.lines, "\n") + "\n" }
 
-// logPass prints what a pass saw and did, if it did anything.
-func (w *World) logPass(res engine.Result, err error) {
+// logPass prints what a pass saw and did, if it is news. Its lines begin at
+// from; decisions are printed before what they led to.
+func (w *World) logPass(from int, res engine.Result, err error) {
 	if !w.opts.Trace {
 		return
 	}
+	wrong := ""
 	if err != nil {
-		w.logf("error", "%s", strings.ReplaceAll(err.Error(), "\n", "; "))
+		wrong = strings.ReplaceAll(err.Error(), "\n", "; ")
 	}
+	if wrong != "" && wrong != w.wrong {
+		w.logf("error", "%s", wrong)
+	}
+	w.wrong = wrong
 	if !res.Decided {
 		return
 	}
 	d := res.Decision
-	if len(d.Events) == 0 && !res.Wrote.Traffic && len(res.Wrote.Scale) == 0 && d.Next.Phase == res.Before.Phase &&
-		d.Status.Message == w.checks.message && d.Status.Stalled == w.checks.stalled {
-		return
+	for _, e := range res.Before.Decisions { // made by a pass that did not live to tell
+		if e.N > w.printed {
+			w.logf("decide", "%d %s by %s, found in the store: %s", e.N, e.What, e.By, e.Why)
+			w.printed = e.N
+		}
 	}
 	saved := ""
 	if len(d.Events) > 0 && res.State.N != d.Next.N {
 		saved = " (not saved)"
 	}
+	wrote := w.lines[from:]
+	i := slices.IndexFunc(wrote, func(l string) bool { return strings.Contains(l, " route  ") || strings.Contains(l, " scale  ") })
+	if i < 0 {
+		i = len(wrote)
+	}
+	wrote = slices.Clone(wrote[i:])
+	w.lines = w.lines[:from+i]
 	for _, e := range d.Events {
 		w.logf("decide", "%d %s by %s%s: %s", e.N, e.What, e.By, saved, e.Why)
 	}
-	w.logf("state", "%s", w.stateText(res))
-	if d.Status.Message != w.checks.message {
-		w.logf("says", "%s", d.Status.Message)
+	if saved == "" && len(d.Events) > 0 {
+		w.printed = d.Next.N
 	}
-	if d.Status.Stalled != w.checks.stalled && d.Status.Stalled != "" {
+	w.lines = append(w.lines, wrote...)
+	// A count-down is no news, and neither is one more request.
+	state := w.stateText(res)
+	said := state + wordless(d.Status.Message) + wordless(d.Status.Stalled)
+	if said == w.said {
+		return
+	}
+	told := wordless(d.Status.Message) + wordless(d.Status.Stalled)
+	again := strings.HasSuffix(w.said, told) && w.said != ""
+	w.said = said
+	w.logf("state", "%s", state)
+	if again {
+		return
+	}
+	w.logf("says", "%s", d.Status.Message)
+	if d.Status.Stalled != "" && d.Status.Message != "Stalled: "+d.Status.Stalled {
 		w.logf("stalls", "%s", d.Status.Stalled)
 	}
-	w.checks.message, w.checks.stalled = d.Status.Message, d.Status.Stalled
+}
+
+// wordless is a message without its numbers and their units.
+func wordless(s string) string {
+	return strings.Map(func(r rune) rune {
+		if r >= '0' && r <= '9' || r == 'h' || r == 'm' || r == 's' || r == '.' {
+			return -1
+		}
+		return r
+	}, s)
 }
 
 // stateText is the three things that are kept apart: decided, written, seen.
