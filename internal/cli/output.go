@@ -69,24 +69,6 @@ func oneLine(s string) string {
 
 func clock(t time.Time) string { return t.Local().Format("15:04:05") }
 
-func ago(now, t time.Time) string {
-	if t.IsZero() {
-		return "-"
-	}
-	d := now.Sub(t)
-	switch {
-	case d < 0:
-		return "now"
-	case d < time.Minute:
-		return fmt.Sprintf("%ds ago", int(d/time.Second))
-	case d < time.Hour:
-		return fmt.Sprintf("%dm ago", int(d/time.Minute))
-	case d < 48*time.Hour:
-		return fmt.Sprintf("%dh ago", int(d/time.Hour))
-	}
-	return fmt.Sprintf("%dd ago", int(d/(24*time.Hour)))
-}
-
 // count writes a number of requests: whole, with thousands told apart.
 func count(n float64) string {
 	s := fmt.Sprintf("%.0f", math.Round(n))

@@ -243,7 +243,7 @@ func (t *teller) tell(ctx context.Context, d *daemon.Daemon) (*Result, error) {
 	if err := t.add("04-deployment-v2.yaml"); err != nil {
 		return nil, err
 	}
-	v, err = t.until(ctx, 2*time.Minute, func(v httpapi.RolloutView) bool {
+	v, _ = t.until(ctx, 2*time.Minute, func(v httpapi.RolloutView) bool {
 		return outcome(v, "v2") != nil && v.Phase == rollout.Idle
 	})
 	if ctx.Err() != nil {
@@ -265,7 +265,7 @@ func (t *teller) tell(ctx context.Context, d *daemon.Daemon) (*Result, error) {
 		if err := t.add("05-deployment-v3.yaml"); err != nil {
 			return nil, err
 		}
-		v, err = t.until(ctx, 90*time.Second, func(v httpapi.RolloutView) bool {
+		v, _ = t.until(ctx, 90*time.Second, func(v httpapi.RolloutView) bool {
 			return outcome(v, "v3") != nil && v.Phase == rollout.Idle
 		})
 		if ctx.Err() != nil {
