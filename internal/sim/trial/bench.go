@@ -41,7 +41,7 @@ type Group struct {
 
 // Defaults of the benchmark.
 const (
-	benchRuns    = 40
+	benchRuns    = 25
 	benchHorizon = 90 * time.Minute
 	goldenData   = "golden.json"
 	goldenTable  = "golden.md"

@@ -150,6 +150,7 @@ func shift(x, y []float64) (lower, estimate float64) {
 // root finds where the falling rankZ crosses z; the nearer end of the interval
 // where it does not.
 func root(x, y []float64, z, from, to float64) float64 {
+	width := to - from
 	if rankZ(x, y, from) <= z {
 		return from
 	}
@@ -164,7 +165,11 @@ func root(x, y []float64, z, from, to float64) float64 {
 			to = mid
 		}
 	}
-	return (from + to) / 2
+	mid := (from + to) / 2
+	if math.Abs(mid) < 1e-9*width {
+		return 0 // tied values cross at 0 exactly
+	}
+	return mid
 }
 
 // rankZ is the standardised rank sum of x shifted down by mu among y, with

@@ -34,6 +34,8 @@ type Prometheus struct {
 	Pod      string // label
 	Code     string // label
 	Failed   string // regular expression of the whole of Code's value
+
+	least time.Duration // of data, instead of leastSpan
 }
 
 const (
@@ -276,6 +278,7 @@ func (p *Prometheus) recording(requests, latency model.Matrix, span v1.Range) (*
 	slices.Sort(les)
 	totals := map[string]*analysis.Pod{}
 	b := newRecorder("Prometheus")
+	b.least = cmp.Or(p.least, leastSpan)
 	for t := span.Start; !t.After(span.End); t = t.Add(span.Step) {
 		var seen []analysis.Pod
 		for pod, points := range pods {

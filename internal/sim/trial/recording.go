@@ -48,6 +48,8 @@ const (
 	mostPods  = 200
 	// longestGap between looks is played again as if it had not been.
 	longestGap = 5 * time.Minute
+	// leastSpan is the shortest recording that says something.
+	leastSpan = 10 * time.Minute
 )
 
 // recorder makes a Recording from looks in the order of time.
@@ -56,10 +58,12 @@ type recorder struct {
 	at   map[string]int
 	last map[string]analysis.Pod
 	when time.Time
+
+	least time.Duration
 }
 
 func newRecorder(from string) *recorder {
-	return &recorder{r: Recording{from: from}, at: map[string]int{}, last: map[string]analysis.Pod{}}
+	return &recorder{least: leastSpan, r: Recording{from: from}, at: map[string]int{}, last: map[string]analysis.Pod{}}
 }
 
 func (b *recorder) look(now time.Time, pods []analysis.Pod) error {
@@ -152,8 +156,8 @@ func (b *recorder) done() (*Recording, error) {
 	if len(r.pods) < 2 {
 		errs = append(errs, fmt.Errorf("%s: %d pods: at least 2 are needed, one of which plays the canary", r.from, len(r.pods)))
 	}
-	if r.span < 10*time.Minute {
-		errs = append(errs, fmt.Errorf("%s: %s in all: at least 10m are needed", r.from, short(r.span)))
+	if r.span < b.least {
+		errs = append(errs, fmt.Errorf("%s: %s in all: at least %s are needed", r.from, short(r.span), short(b.least)))
 	}
 	if r.total <= 0 {
 		errs = append(errs, fmt.Errorf("%s: no request was counted", r.from))

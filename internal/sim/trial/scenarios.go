@@ -19,7 +19,7 @@ type scenarioFile struct {
 
 type scenarioText struct {
 	Name    string             `json:"name"`
-	RPS     float64            `json:"rps"`
+	RPS     v1alpha1.Number    `json:"rps"`
 	Pods    int                `json:"pods"`
 	History *v1alpha1.Duration `json:"history"`
 	Every   v1alpha1.Duration  `json:"every"`
@@ -40,16 +40,16 @@ type scenarioText struct {
 	Diurnal bool              `json:"diurnal"`
 	Unlike  v1alpha1.Percent  `json:"unlike"`
 	Latency *struct {
-		Slower float64           `json:"slower"`
+		Slower v1alpha1.Number   `json:"slower"`
 		Tail   v1alpha1.Percent  `json:"tail"`
 		Noise  v1alpha1.Percent  `json:"noise"`
 		Unlike v1alpha1.Percent  `json:"unlike"`
 		Cold   v1alpha1.Duration `json:"cold"`
-		ColdBy float64           `json:"coldBy"`
+		ColdBy v1alpha1.Number   `json:"coldBy"`
 	} `json:"latency"`
 	Lost   v1alpha1.Percent `json:"lost"`
 	Skew   bool             `json:"skew"`
-	Resets float64          `json:"resets"`
+	Resets v1alpha1.Number  `json:"resets"`
 	Sticky bool             `json:"sticky"`
 }
 
@@ -90,20 +90,20 @@ const shortHistory = time.Hour
 
 func (x *scenarioText) scenario(bad func(field, format string, args ...any)) worlds.Scenario {
 	s := worlds.Scenario{
-		Name: x.Name, RPS: x.RPS, Pods: x.Pods, History: shortHistory, Every: x.Every.Duration,
+		Name: x.Name, RPS: float64(x.RPS), Pods: x.Pods, History: shortHistory, Every: x.Every.Duration,
 		Base: x.Base.Fraction(), Bad: x.Bad.Fraction(),
 		OnsetAfter: x.Onset.After.Duration, OnsetWeight: x.Onset.Weight.Fraction(), Ramp: x.Onset.Over.Duration,
 		OutageAt: x.Outage.At.Duration, OutageFor: x.Outage.For.Duration, OutageShare: x.Outage.Share.Fraction(),
 		Weather: x.Weather, BurstTime: x.Burst.Duration, Diurnal: x.Diurnal, Unlike: x.Unlike.Fraction(),
-		LostScrapes: x.Lost.Fraction(), Skew: x.Skew, Resets: x.Resets, Sticky: x.Sticky,
+		LostScrapes: x.Lost.Fraction(), Skew: x.Skew, Resets: float64(x.Resets), Sticky: x.Sticky,
 	}
 	if x.History != nil {
 		s.History = x.History.Duration
 	}
 	if l := x.Latency; l != nil {
-		s.Latency, s.Slower, s.Tail = true, l.Slower, l.Tail.Fraction()
+		s.Latency, s.Slower, s.Tail = true, float64(l.Slower), l.Tail.Fraction()
 		s.LatNoise, s.LatUnlike = l.Noise.Fraction(), l.Unlike.Fraction()
-		s.ColdFor, s.ColdBy = l.Cold.Duration, l.ColdBy
+		s.ColdFor, s.ColdBy = l.Cold.Duration, float64(l.ColdBy)
 	}
 	checkScenario(&s, bad)
 	return s

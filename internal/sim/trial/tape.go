@@ -29,6 +29,7 @@ type tick struct {
 type podSums struct {
 	name string
 	sums
+	known bool // not the series' first sample: it increased by something
 }
 
 // sums are increases of the counters.
@@ -54,7 +55,7 @@ func (t *tape) record(v View) {
 		if ok {
 			k.canary.add(d)
 		}
-		k.pods = append(k.pods, podSums{p.Name, d})
+		k.pods = append(k.pods, podSums{p.Name, d, ok})
 	}
 	slices.SortFunc(k.pods, func(a, b podSums) int { return cmp.Compare(a.name, b.name) })
 	old := 0
@@ -144,6 +145,9 @@ func (t *tape) window(a arm, d time.Duration, perPod bool) []series {
 		}
 		for j := range k.pods {
 			p := &k.pods[j]
+			if !p.known {
+				continue // a rate needs two samples
+			}
 			seen = true
 			s := byPod[p.name]
 			if s == nil {
