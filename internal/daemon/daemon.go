@@ -144,7 +144,7 @@ func New(o Options) (_ *Daemon, err error) {
 	if d.lock, err = lockFolder(o.StateDir); err != nil {
 		return nil, err
 	}
-	if d.memory, err = openMemory(filepath.Join(o.StateDir, "daemon.json")); err != nil {
+	if d.memory, err = openMemory(filepath.Join(o.StateDir, "daemon.json"), o.Dir); err != nil {
 		return nil, err
 	}
 	if err := d.firstDocuments(); err != nil {

@@ -411,3 +411,73 @@ func TestGatewayWaitsForStable(t *testing.T) {
 		t.Errorf("answers %v, failed %v", status, failed)
 	}
 }
+
+// TestEditedDocumentCountsAtOnce: after the step in force come the edited ones.
+func TestEditedDocumentCountsAtOnce(t *testing.T) {
+	w, l := atHold(t)
+	w.write("05-rollout.yaml", quick(strings.Replace(holding, "      - {approval: {}}\n", "      - {weight: 60%, hold: 100ms}\n", 1)+limits))
+	v := w.until("my-app", "the edit is recorded", func(v httpapi.RolloutView) bool { return decided(v, rollout.EvStepsChanged) })
+	w.command("my-app", rollout.Command{Verb: rollout.VerbApprove, Revision: v.Canary.Revision})
+	v = w.until("my-app", "v2 is promoted", restsOn("v2"))
+	if !slices.ContainsFunc(v.Decisions, func(e rollout.Event) bool { return e.What == rollout.EvStepStarted && e.To == "60 %" }) {
+		t.Errorf("the step that was added was left out\n%s", told(v))
+	}
+	if _, failed := l.end(); len(failed) > 0 {
+		t.Errorf("requests failed: %v", failed[:min(5, len(failed))])
+	}
+}
+
+// TestDamagedStateIsSaidBeforeAnythingStarts: what cannot be read is never
+// taken for nothing.
+func TestDamagedStateIsSaidBeforeAnythingStarts(t *testing.T) {
+	for name, file := range map[string]string{"Rollout": "rollouts/my-app.state", "Memory": "daemon.json"} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, article(steps+limits))
+			w.up()
+			w.open()
+			w.until("my-app", "v1 is adopted", restsOn("v1"))
+			w.down()
+			path := filepath.Join(w.state, file)
+			b, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := os.WriteFile(path, b[:len(b)/2], 0o600); err != nil {
+				t.Fatal(err)
+			}
+			w.log.reset()
+			d, err := New(testOptions(w.dir, w.state))
+			if err == nil {
+				err = d.Run(context.Background())
+			}
+			if err == nil || !strings.Contains(err.Error(), path) {
+				t.Errorf("error %v, want the file's name", err)
+			}
+			if strings.Contains(w.log.String(), "replica started") {
+				t.Error("a replica was started")
+			}
+			if after, _ := os.ReadFile(path); len(after) != len(b)/2 {
+				t.Error("the damaged file was overwritten")
+			}
+		})
+	}
+}
+
+// TestAnotherFoldersDocumentsAreNotUsed: what was good in one folder is nothing
+// to go on with in another.
+func TestAnotherFoldersDocumentsAreNotUsed(t *testing.T) {
+	w := newWorld(t, article(steps+limits))
+	w.up()
+	w.open()
+	w.until("my-app", "v1 is adopted", restsOn("v1"))
+	w.down()
+	empty := t.TempDir()
+	d, err := New(testOptions(empty, w.state))
+	if err == nil {
+		d.Close()
+		t.Fatal("an empty folder was taken for another one")
+	}
+	if !errors.Is(err, ErrDocuments) {
+		t.Errorf("error %v", err)
+	}
+}

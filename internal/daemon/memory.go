@@ -36,9 +36,10 @@ type memoryData struct {
 
 const memorySchema = 1
 
-// openMemory reads the file at path; one that does not exist is empty.
-func openMemory(path string) (*memory, error) {
-	m := &memory{path: path, data: memoryData{Schema: memorySchema, Books: map[string]versions.Book{}}}
+// openMemory reads the file at path; one that does not exist is empty. The
+// documents in it count only for the folder that they came from.
+func openMemory(path, dir string) (*memory, error) {
+	m := &memory{path: path, data: memoryData{Schema: memorySchema, Dir: dir, Books: map[string]versions.Book{}}}
 	b, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return m, nil
@@ -55,6 +56,9 @@ func openMemory(path string) (*memory, error) {
 	}
 	if d.Books == nil {
 		d.Books = map[string]versions.Book{}
+	}
+	if d.Dir != dir {
+		d.Dir, d.Good = dir, nil
 	}
 	m.data = d
 	return m, nil

@@ -61,7 +61,7 @@ func planOf(a manifest.App, cwd string) (plan, error) {
 	p.name = p.ref.String()
 	var err error
 	if p.spec, p.judge, err = engine.SpecOf(a.Rollout); err != nil {
-		return plan{}, fmt.Errorf("Rollout/%s: %w", a.Name, err)
+		return plan{}, fmt.Errorf("in Rollout/%s: %w", a.Name, err)
 	}
 	for _, v := range a.Versions {
 		p.wanted = append(p.wanted, versions.Wanted{
@@ -82,7 +82,7 @@ func planOf(a manifest.App, cwd string) (plan, error) {
 			continue
 		}
 		if err := routeOf(a, nil, false, "").CheckMatch(*s.Match); err != nil {
-			return plan{}, fmt.Errorf("Rollout/%s: a step's match cannot be served: %w", a.Name, err)
+			return plan{}, fmt.Errorf("in Rollout/%s: a step's match cannot be served: %w", a.Name, err)
 		}
 	}
 	return p, nil
