@@ -82,7 +82,7 @@ type load struct {
 
 func newLoad(addr string, conns, post int) *load {
 	l := &load{}
-	request := "GET /api/items?page=1 HTTP/1.1\r\nHost: app\r\nUser-Agent: gatewaybench\r\nAccept: */*\r\nAccept-Encoding: identity\r\nCookie: session=0123456789abcdef\r\n\r\n"
+	request := "GET /api/items?page=1 HTTP/1.1\r\nHost: app\r\nUser-Agent: bench\r\nAccept: */*\r\nAccept-Encoding: identity\r\nCookie: session=0123456789abcdef\r\n\r\n"
 	if post > 0 {
 		request = strings.Replace(request, "GET", "POST", 1)
 		request = strings.Replace(request, "\r\n\r\n", fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", post, strings.Repeat("x", post)), 1)
@@ -137,7 +137,7 @@ func (l *load) keepBusy(addr string, request []byte) {
 	}
 }
 
-var v2 = []byte(`"from":"v2"`)
+var from, v2 = []byte(`"from":"v`), []byte(`"from":"v2"`)
 
 func oneRequest(c net.Conn, br *bufio.Reader, request []byte) (canary bool, err error) {
 	if _, err := c.Write(request); err != nil {
@@ -148,7 +148,7 @@ func oneRequest(c net.Conn, br *bufio.Reader, request []byte) (canary bool, err 
 		return false, err
 	}
 	body, err := io.ReadAll(resp.Body)
-	if err == nil && resp.StatusCode != 200 {
+	if err == nil && (resp.StatusCode != 200 || !bytes.Contains(body, from)) {
 		err = fmt.Errorf("status %d: %s", resp.StatusCode, body)
 	}
 	return bytes.Contains(body, v2), err

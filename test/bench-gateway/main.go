@@ -1,8 +1,8 @@
-// Gatewaybench measures the gateway beside other proxies on the same work:
+// Bench-gateway measures the gateway beside other proxies on the same work:
 // kept-alive connections, small bodies, a split of 95/5 over two back ends.
 //
-//	go run ./test/gatewaybench                        all that are installed
-//	go run ./test/gatewaybench -proxies serin,nginx -duration 20s
+//	make bench-gateway                                  all that are installed
+//	go run ./test/bench-gateway -proxies serin,nginx -duration 20s
 //
 // Each proxy runs as a process of its own, one after the other; what it costs
 // is read from /proc for the process and its children. The back ends and the
@@ -36,7 +36,7 @@ import (
 
 func main() {
 	var (
-		proxies  = flag.String("proxies", "direct,serin,nginx,haproxy,caddy,reverseproxy", "what to measure, in this order")
+		proxies  = flag.String("proxies", "direct,serin,serin-gogc400,nginx,haproxy,caddy,reverseproxy", "what to measure, in this order")
 		duration = flag.Duration("duration", 10*time.Second, "measured time per round")
 		warm     = flag.Duration("warm", 2*time.Second, "time before it")
 		rounds   = flag.Int("rounds", 3, "rounds over all proxies; the medians are shown")
@@ -135,7 +135,7 @@ func (b *bench) run(proxies []string, rounds int) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	var err error
-	if b.dir, err = os.MkdirTemp("", "gatewaybench"); err != nil {
+	if b.dir, err = os.MkdirTemp("", "bench-gateway"); err != nil {
 		return err
 	}
 	defer os.RemoveAll(b.dir)
@@ -180,7 +180,8 @@ func (b *bench) run(proxies []string, rounds int) error {
 }
 
 func missing(name string) bool {
-	if name == "serin" || name == "direct" || name == "reverseproxy" {
+	switch name {
+	case "direct", "serin", "serin-gogc400", "reverseproxy":
 		return false
 	}
 	_, err := exec.LookPath(name)
@@ -236,15 +237,19 @@ func (b *bench) start(ctx context.Context, name string) (*exec.Cmd, string, erro
 	switch name {
 	case "direct":
 		return nil, b.v1, nil
-	case "serin", "reverseproxy":
-		return b.startSelf(ctx, []string{"-role", name, "-v1", b.v1, "-v2", b.v2, "-pprof", b.pprof})
+	case "serin", "serin-gogc400", "reverseproxy":
+		role, gogc, _ := strings.Cut(name, "-gogc")
+		if gogc == "" {
+			gogc = "100"
+		}
+		return b.startSelf(ctx, []string{"-role", role, "-v1", b.v1, "-v2", b.v2, "-pprof", b.pprof}, "GOGC="+gogc)
 	}
 	addr, err := freeAddress()
 	if err != nil {
 		return nil, "", err
 	}
 	conf := filepath.Join(b.dir, name+".conf")
-	if err := render(conf, configs[name], map[string]any{"Addr": addr, "V1": b.v1, "V2": b.v2, "Dir": b.dir, "CPUs": runtime.NumCPU()}); err != nil {
+	if err := render(conf, configs[name], map[string]any{"Addr": addr, "Port": addr[strings.LastIndexByte(addr, ':')+1:], "V1": b.v1, "V2": b.v2, "Dir": b.dir, "CPUs": runtime.NumCPU()}); err != nil {
 		return nil, "", err
 	}
 	args := map[string][]string{
@@ -349,7 +354,8 @@ backend app
   admin off
   auto_https off
 }
-http://{{.Addr}} {
+http://:{{.Port}} {
+  bind 127.0.0.1
   reverse_proxy {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V1}} {{.V2}} {
     lb_policy round_robin
   }
