@@ -127,6 +127,7 @@ type calibration struct {
 	// Longest is for how many seconds on end one pod was worse than chance
 	// and the other pods' rate allow.
 	Longest float64 `json:"longest,omitempty"`
+	Streaks float64 `json:"streaks,omitempty"` // how many such times there were
 	// PodSeconds that stable's pods were watched against each other.
 	PodSeconds float64 `json:"podSeconds,omitempty"`
 	Last       int64   `json:"last,omitempty"`
@@ -146,7 +147,7 @@ func (c *calibration) check() error {
 			errs = append(errs, errors.New("a trial's time is out of range"))
 		}
 	}
-	for _, x := range [...]float64{c.Errors, math.Abs(c.Clustered), c.Short.Done, c.Long.Done, c.Longest, c.PodSeconds, c.Pods, c.Level, c.CVErrors, c.CVSlow} {
+	for _, x := range [...]float64{c.Errors, math.Abs(c.Clustered), c.Short.Done, c.Long.Done, c.Longest, c.Streaks, c.PodSeconds, c.Pods, c.Level, c.CVErrors, c.CVSlow} {
 		if !sane(x) {
 			errs = append(errs, errors.New("a sum is out of range"))
 		}
@@ -282,6 +283,9 @@ func (p *pod) streak(all *delta, dt float64, c *calibration) {
 	sd := math.Sqrt(want * (1 + ratio(p.BN, p.BSN)))
 	switch {
 	case p.BSN > 0 && p.BE > want+3*sd+1:
+		if p.Streak > 0 && p.Streak <= 1.5*streakBlock {
+			c.Streaks++
+		}
 		p.Streak += p.BT
 		c.Longest = math.Max(c.Longest, p.Streak)
 	case p.BSN > 0 && p.BE > want+sd && p.Streak > 0:
@@ -427,9 +431,10 @@ func (j *Judge) rescale(l *Look) {
 			e.Delay = 0
 		}
 	}
-	// Bad times of stable's own pods are waited out.
-	if e.Cal.bursts() {
-		e.Delay = math.Max(e.Delay, math.Min(e.Cal.Longest+30, mostDelay))
+	// Bad times of stable's own pods are waited out: the longest that was seen,
+	// and more where few were seen.
+	if c := &e.Cal; c.bursts() {
+		e.Delay = math.Max(e.Delay, math.Min(c.Longest*(1+2/math.Sqrt(math.Max(1, c.Streaks)))+30, mostDelay))
 	}
 	if fresh {
 		return

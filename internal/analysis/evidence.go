@@ -154,7 +154,7 @@ func (e *evidence) restart(otherStable bool) {
 	}
 	old := e.Cal
 	e.Cal = newEvidence().Cal
-	e.Cal.Short, e.Cal.Long, e.Cal.Longest = old.Short, old.Long, old.Longest
+	e.Cal.Short, e.Cal.Long, e.Cal.Longest, e.Cal.Streaks = old.Short, old.Long, old.Longest, old.Streaks
 	e.Cal.PodSeconds = old.PodSeconds / 2
 	e.BaseN, e.BaseE, e.LongN, e.LongE, e.LongK, e.LongL, e.MarginK, e.MarginN = 0, 0, 0, 0, 0, 0, 0, 0
 	e.Model = latencyModel{}
