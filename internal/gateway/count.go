@@ -44,6 +44,10 @@ const (
 	outcomes     = grpcFailed + 17
 )
 
+// answered is the outcome of an answer with this status. Three digits above 599
+// mean nothing: they are counted as one kind of error.
+func answered(status int) outcome { return outcome(min(status, 599)) }
+
 func (o outcome) failed() bool { return o == noConnection || o == cut || o == timedOut }
 func (o outcome) isError() bool {
 	return o.failed() || (o >= 500 && o < 600) || o >= grpcFailed
@@ -63,9 +67,6 @@ type counters struct {
 // add counts one ended request. The bucket is written first and read last, so
 // that a reader never sees more errors than requests.
 func (c *counters) add(o outcome, d time.Duration) {
-	if o < 0 || o >= outcomes {
-		o = 599 // three digits that mean nothing: an error
-	}
 	c.buckets[bucketOf(d)].Add(1)
 	c.sumUs.Add(uint64(d / time.Microsecond))
 	c.codes[o].Add(1)

@@ -65,9 +65,9 @@ func (x *exchange) attemptH2(v *version, e *endpoint) result {
 	}
 	defer resp.Body.Close()
 	if x.hold && resp.StatusCode >= 500 {
-		return result{outcome: outcome(resp.StatusCode)}
+		return result{outcome: answered(resp.StatusCode)}
 	}
-	res := result{outcome: outcome(resp.StatusCode)}
+	res := result{outcome: answered(resp.StatusCode)}
 	x.sendHead(v, resp)
 	switch err := x.copyBody(resp, func() int { return 0 }); {
 	case err == nil:

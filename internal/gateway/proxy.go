@@ -472,7 +472,7 @@ func (x *exchange) converse(c *conn, v *version, e *endpoint) (res result, reusa
 	case resp.StatusCode == http.StatusSwitchingProtocols:
 		return x.tunnel(c, e, v, resp), false
 	case x.hold && resp.StatusCode >= 500:
-		return result{outcome: outcome(resp.StatusCode)}, false
+		return result{outcome: answered(resp.StatusCode)}, false
 	}
 	return x.relay(c, e, v, resp)
 }
@@ -528,7 +528,7 @@ func (x *exchange) sendHead(v *version, resp *http.Response) {
 
 // relay gives the client the answer whose head is resp.
 func (x *exchange) relay(c *conn, e *endpoint, v *version, resp *http.Response) (res result, reusable bool) {
-	res.outcome = outcome(resp.StatusCode)
+	res.outcome = answered(resp.StatusCode)
 	x.sendHead(v, resp)
 	if resp.Body == http.NoBody {
 		return res, !resp.Close && c.br.Buffered() == 0

@@ -379,7 +379,7 @@ func TestNothingFailsBecauseOfASwitch(t *testing.T) {
 			switches++
 			f.swap(t, table(number, []gateway.Destination{{Version: oldName, Weight: 10000 - w}, {Version: name, Weight: w}},
 				of(oldName, old), of(name, ps)))
-			tr.wait(100)
+			tr.wait(60)
 		}
 		number++
 		switches++
