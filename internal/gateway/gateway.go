@@ -27,6 +27,11 @@ type Options struct {
 	// dealt out anew. Empty: made from Seed, which is no secret.
 	StickyKey []byte
 
+	// MaxConnections bounds the client connections of one Serve; more of them wait
+	// to be accepted. Keep it below half of the descriptors that the process may
+	// have: a request takes one more for its endpoint. 0 = no bound.
+	MaxConnections int
+
 	// DrainTimeout bounds how long Drain waits for ordinary requests; 30 s if 0.
 	DrainTimeout time.Duration
 	// StreamDrainTimeout bounds how long Drain waits for upgraded connections

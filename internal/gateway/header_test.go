@@ -210,3 +210,27 @@ func FuzzAnswer(f *testing.F) {
 		io.Copy(io.Discard, resp.Body)
 	})
 }
+
+// FuzzStickyCookie: whatever a client sends as cookies, it is known by the
+// gateway's own cookie only with the gateway's signature.
+func FuzzStickyCookie(f *testing.F) {
+	s := &sticky{Sticky: Sticky{OwnCookie: "u"}, key: []byte("key")}
+	id := strings.Repeat("a", 32)
+	genuine := id + "." + s.sign(id)
+	f.Add("u=" + genuine)
+	f.Add("a=b; u=" + genuine + "; u=x")
+	f.Add("u=\"" + id + ".x\"; ;=;")
+	f.Fuzz(func(t *testing.T, cookies string) {
+		r := &http.Request{Header: http.Header{"Cookie": {cookies}}}
+		user, set := s.user(r)
+		if !s.genuine(user) {
+			t.Fatalf("%q made the user %q", cookies, user)
+		}
+		if set == "" && user != genuine {
+			t.Fatalf("%q was taken for genuine", cookies)
+		}
+		if v := s.choose(user, []*version{{name: "v1", endpoints: make([]*endpoint, 1)}, {name: "v2"}}, []int{5000, 5000}); v == nil || v.name != "v1" {
+			t.Fatalf("sent to %v", v)
+		}
+	})
+}

@@ -7,6 +7,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"golang.org/x/net/netutil"
 )
 
 // Limits of the listening side. There is no ReadTimeout and no WriteTimeout:
@@ -27,7 +29,7 @@ func (g *Gateway) Serve(l net.Listener) error {
 	if err != nil {
 		return err
 	}
-	return srv.Serve(l)
+	return srv.Serve(g.limited(l))
 }
 
 // ServeTLS is Serve with TLS 1.2 or newer, for HTTP/1.1 and HTTP/2.
@@ -37,7 +39,14 @@ func (g *Gateway) ServeTLS(l net.Listener, certs *Certificates) error {
 		return err
 	}
 	srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.get}
-	return srv.ServeTLS(l, "", "")
+	return srv.ServeTLS(g.limited(l), "", "")
+}
+
+func (g *Gateway) limited(l net.Listener) net.Listener {
+	if g.o.MaxConnections > 0 {
+		return netutil.LimitListener(l, g.o.MaxConnections)
+	}
+	return l
 }
 
 func (g *Gateway) newServer(l net.Listener) (*http.Server, error) {
