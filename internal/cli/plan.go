@@ -4,15 +4,17 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/serin-dev/serin/internal/analysis"
+	"github.com/serin-dev/serin/api/v1alpha1"
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/manifest"
 	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/sim/trial"
 )
 
 // releasePlan is what a release of one application would do.
@@ -37,7 +39,9 @@ type planStep struct {
 	Weight   float64 `json:"weight"`   // canary's share from here on
 	Replicas int     `json:"replicas"` // that the canary needs before this step
 	Hold     string  `json:"hold,omitempty"`
-	Evidence string  `json:"evidence,omitempty"` // least time for minRequests at the given rate
+	Evidence string  `json:"evidence,omitempty"` // about how long a healthy one takes to show that, at the given rate
+	On       string  `json:"on,omitempty"`       // what the evidence waits for: requests, errors or latency
+	Smallest string  `json:"smallest,omitempty"` // share of failures from which it is told in 10 minutes
 	Least    string  `json:"leastTime"`          // until the end of this step
 	Person   bool    `json:"person,omitempty"`   // a person ends it
 }
@@ -48,17 +52,22 @@ func (a *app) plan() *cobra.Command {
 	var dir string
 	var run []string
 	var rps float64
+	var failing string
 	c := &cobra.Command{
 		Use:   "plan -f DIR",
 		Short: "What a release would do at each step, offline",
 		Long: `Says for each step of a release: the share of the traffic, the replicas it needs
-first, and the least time it takes. With --rps it also says how long the least
-number of requests that the judge wants takes to come in; what the evidence
-needs beyond that depends on what is seen.`,
+first, and the least time it takes. With --rps it also says about how long a healthy
+release takes to show that it is, and from what share of failures a wrong one is told
+within 10 minutes in nine runs of ten. serin simulate tries that out.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
 			if rps < 0 || math.IsNaN(rps) || math.IsInf(rps, 0) {
 				return fmt.Errorf("--rps is %v: want requests per second, 0 for not known", rps)
+			}
+			base, err := v1alpha1.ParsePercent(failing)
+			if err != nil {
+				return fmt.Errorf("--base: %w", err)
 			}
 			commands, err := parseRun(run)
 			if err != nil {
@@ -74,7 +83,7 @@ needs beyond that depends on what is seen.`,
 			}
 			var plans []releasePlan
 			for _, app := range set.Apps {
-				p, err := planOf(app, rps)
+				p, err := planOf(app, rps, base.Fraction())
 				if err != nil {
 					return err
 				}
@@ -97,12 +106,13 @@ needs beyond that depends on what is seen.`,
 	c.Flags().StringVarP(&dir, "file", "f", "", "folder of documents")
 	_ = c.MarkFlagRequired("file")
 	c.Flags().StringArrayVar(&run, "run", nil, "IMAGE=COMMAND, as for up; may be repeated")
-	c.Flags().Float64Var(&rps, "rps", 0, "requests per second that users send, to say how long the judge's least number of them takes")
+	c.Flags().Float64Var(&rps, "rps", 0, "requests per second that users send, to say what the evidence takes")
+	c.Flags().StringVar(&failing, "base", "0.1%", "share of requests that fail on the stable version, for --rps")
 	outputFlag(c, &out)
 	return c
 }
 
-func planOf(app manifest.App, rps float64) (releasePlan, error) {
+func planOf(app manifest.App, rps, base float64) (releasePlan, error) {
 	spec, cfg, err := engine.SpecOf(app.Rollout)
 	if err != nil {
 		return releasePlan{}, err
@@ -128,7 +138,13 @@ func planOf(app manifest.App, rps float64) (releasePlan, error) {
 	var total time.Duration
 	weight := rollout.Weight(0)
 	most := own
-	for _, s := range spec.Steps {
+	power := map[int]trial.StepPower{}
+	if rps > 0 {
+		for _, p := range trial.Power(spec, cfg, rps, base, smallestWithin) {
+			power[p.Step] = p
+		}
+	}
+	for i, s := range spec.Steps {
 		step := planStep{Text: httpapi.StepText(s)}
 		wait, before := s.Hold, weight
 		switch s.Kind {
@@ -137,9 +153,12 @@ func planOf(app manifest.App, rps float64) (releasePlan, error) {
 			if weight == rollout.Whole {
 				weight -= spec.Promotion.Control
 			}
-			if d := evidenceTime(cfg, spec, weight, rps); d > 0 {
-				step.Evidence = httpapi.Short(d)
-				wait = max(wait, d)
+			if p := power[i]; p.By != "" {
+				step.Evidence, step.On = httpapi.Short(p.Evidence.Round(time.Second)), p.By
+				wait = max(wait, p.Advance.Round(time.Second))
+				if p.Smallest != nil {
+					step.Smallest = percent(*p.Smallest)
+				}
 			}
 		case rollout.StepApproval:
 			step.Person = true
@@ -177,18 +196,8 @@ func needed(r int, w, headroom rollout.Weight) int {
 	return max(1, (full*int(w)+int(rollout.Whole)-1)/int(rollout.Whole))
 }
 
-// evidenceTime is how long the judge's least number of requests takes to come
-// in: for the version that gets fewer, and at the end for the canary alone.
-func evidenceTime(cfg analysis.Config, spec rollout.Spec, w rollout.Weight, rps float64) time.Duration {
-	if rps == 0 || cfg.None || spec.Analysis.None || w == 0 {
-		return 0
-	}
-	share := float64(w) / float64(rollout.Whole)
-	if share < 1 {
-		share = min(share, 1-share)
-	}
-	return time.Duration(math.Ceil(cfg.MinRequests/(rps*share))) * time.Second
-}
+// smallestWithin is the time in which the smallest regression is told.
+const smallestWithin = 10 * time.Minute
 
 func printPlan(w io.Writer, p releasePlan) error {
 	to := "the next version"
@@ -203,24 +212,31 @@ func printPlan(w io.Writer, p releasePlan) error {
 	if p.Derived != "" {
 		fmt.Fprintln(w, oneLine("  "+p.Derived))
 	}
-	rows := [][]string{{"  STEP", "WHAT", "SHARE", "NEEDS FIRST", "EVIDENCE", "LEAST TIME"}}
+	rows := [][]string{{"  STEP", "WHAT", "SHARE", "NEEDS FIRST", "EVIDENCE", "TOLD IN " + httpapi.Short(smallestWithin), "LEAST TIME"}}
+	atLeast := "at least"
+	if slices.ContainsFunc(p.Steps, func(s planStep) bool { return s.Evidence != "" }) {
+		rows[0][6], atLeast = "TIME", "about"
+	}
 	for i, s := range p.Steps {
-		evidence, least := "-", s.Least
+		evidence, told, least := "-", "-", s.Least
 		if s.Evidence != "" {
-			evidence = "at least " + s.Evidence
+			evidence = fmt.Sprintf("about %s on %s", s.Evidence, s.On)
+		}
+		if s.Smallest != "" {
+			told = "from " + s.Smallest + " failing"
 		}
 		if s.Person {
 			least += " and a person"
 		}
 		rows = append(rows, []string{
-			fmt.Sprintf("  %d", i+1), s.Text, percent(s.Weight), plural(s.Replicas, "replica") + " ready", evidence, least,
+			fmt.Sprintf("  %d", i+1), s.Text, percent(s.Weight), plural(s.Replicas, "replica") + " ready", evidence, told, least,
 		})
 	}
 	if err := table(w, rows); err != nil {
 		return err
 	}
 	fmt.Fprintln(w, oneLine(fmt.Sprintf("  at 100 %% it is watched for %s; then it is the stable version, and the old one is retired (%s)", p.Bake, p.Retire)))
-	fmt.Fprintf(w, "  at the most %s of both versions together; at least %s from ready replicas to promoted\n", plural(p.Peak, "replica"), p.Least)
+	fmt.Fprintf(w, "  at the most %s of both versions together; %s %s from ready replicas to promoted\n", plural(p.Peak, "replica"), atLeast, p.Least)
 	if p.Settle != "" {
 		fmt.Fprintf(w, "  in a mesh each of the %d changes of the route takes %s more to settle; on one machine they are in force at once\n", p.Changes, p.Settle)
 	}
