@@ -12,9 +12,11 @@ import (
 func Decide(spec Spec, st State, obs Observation, now time.Time) Decision {
 	p := &pass{spec: spec, obs: obs, now: now, was: st, st: st.clone()}
 	p.open()
-	p.inventory()
-	p.readRoute()
-	p.leaving()
+	if !p.newer { // or nothing may be decided, and no number given, before that is clear
+		p.inventory()
+		p.readRoute()
+		p.leaving()
+	}
 	p.transition()
 	return p.decision()
 }
@@ -96,6 +98,9 @@ func (p *pass) open() {
 	}
 	if st.Step < 0 || (len(st.Plan) > 0 && st.Step >= len(st.Plan)) {
 		st.Step = max(0, len(st.Plan)-1)
+	}
+	if r := p.obs.Route; st.Stable.Revision != "" && r.Known == Present && r.Note != nil {
+		p.newer = r.Note.N > st.N
 	}
 	if !st.LastPass.IsZero() {
 		p.dt = max(0, p.now.Sub(st.LastPass))

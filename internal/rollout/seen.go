@@ -171,8 +171,6 @@ func (p *pass) readRoute() {
 	want := trafficFor(*st)
 	ours := r.Note != nil && noteMatches(*r.Note, r.Weights)
 	switch {
-	case r.Note != nil && r.Note.N > st.N:
-		p.newer = true
 	case ours && r.Note.N == want.N && sameSplit(r.Weights, want.Weights()):
 		p.inForce = true
 	case ours && r.Note.N <= st.N:
