@@ -126,17 +126,6 @@ func logAdd(a, b float64) float64 {
 	return a + math.Log1p(math.Exp(b-a))
 }
 
-// best is the alternative with most of the stake.
-func (m *mixture) best(w []float64) int {
-	at, top := 0, math.Inf(-1)
-	for k, lw := range w {
-		if x := lw + m.A[k]; x > top {
-			at, top = k, x
-		}
-	}
-	return at
-}
-
 func logWeights(w ...float64) []float64 {
 	sum := 0.0
 	for _, x := range w {
