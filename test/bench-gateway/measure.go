@@ -40,7 +40,6 @@ func (b *bench) measure(ctx context.Context, name string) (result, error) {
 		defer end(cmd)
 		pids = family(cmd.Process.Pid)
 	}
-	idle := memoryKiB(pids)
 	l := newLoad(addr, b.conns, b.post)
 	time.Sleep(b.warm)
 	if cmd != nil {
@@ -52,8 +51,11 @@ func (b *bench) measure(ctx context.Context, name string) (result, error) {
 	l.measuring.Store(false)
 	took := time.Since(begun)
 	used := cpuTime(pids) - cpu
-	busy := memoryKiB(pids)
 	l.end()
+	perConn, err := memoryPerConnection(pids, addr, l.request)
+	if err != nil {
+		return result{}, err
+	}
 	if len(l.times) == 0 {
 		return result{}, fmt.Errorf("no request was answered: %v", l.lastErr.Load())
 	}
@@ -64,7 +66,7 @@ func (b *bench) measure(ctx context.Context, name string) (result, error) {
 		cpuUs:      float64(used.Microseconds()) / n,
 		p50ms:      l.times[len(l.times)/2].Seconds() * 1000,
 		p99ms:      l.times[len(l.times)*99/100].Seconds() * 1000,
-		kibPerConn: (busy - idle) / float64(b.conns),
+		kibPerConn: perConn,
 		share:      float64(l.canary.Load()) / n,
 		failed:     l.failed.Load(),
 	}, ctx.Err()
@@ -78,6 +80,7 @@ type load struct {
 	lastErr         atomic.Value
 	mu              sync.Mutex
 	times           []time.Duration
+	request         []byte
 }
 
 func newLoad(addr string, conns, post int) *load {
@@ -87,11 +90,36 @@ func newLoad(addr string, conns, post int) *load {
 		request = strings.Replace(request, "GET", "POST", 1)
 		request = strings.Replace(request, "\r\n\r\n", fmt.Sprintf("\r\nContent-Length: %d\r\n\r\n%s", post, strings.Repeat("x", post)), 1)
 	}
+	l.request = []byte(request)
 	for range conns {
 		l.wg.Add(1)
-		go l.keepBusy(addr, []byte(request))
+		go l.keepBusy(addr, l.request)
 	}
 	return l
+}
+
+// memoryPerConnection is what a client connection costs in KiB that has had one
+// answer and rests, by the growth over a thousand of them.
+func memoryPerConnection(pids []int, addr string, request []byte) (float64, error) {
+	const conns = 1000
+	before := memoryKiB(pids)
+	var held []net.Conn
+	defer func() {
+		for _, c := range held {
+			c.Close()
+		}
+	}()
+	for range conns {
+		c, err := net.Dial("tcp", addr)
+		if err != nil {
+			return 0, err
+		}
+		held = append(held, c)
+		if _, err := oneRequest(c, bufio.NewReader(c), request); err != nil {
+			return 0, err
+		}
+	}
+	return (memoryKiB(pids) - before) / conns, nil
 }
 
 func (l *load) end() {
