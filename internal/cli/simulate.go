@@ -340,7 +340,10 @@ func printReport(w io.Writer, r *trial.Report) error {
 			fmt.Fprintf(w, " (falseRollback %s)", percent(r.Bound))
 		}
 		fmt.Fprintln(w)
-		fmt.Fprintf(w, "  it gets to 100 %% in %d of them, typically after %s", h.Passed.K, span(h.Promote))
+		fmt.Fprintf(w, "  it gets to 100 %% in %d of them", h.Passed.K)
+		if h.Passed.K > 0 {
+			fmt.Fprintf(w, ", typically after %s", span(h.Promote))
+		}
 		if h.Rest > h.Promote && h.Passed.K > 0 {
 			fmt.Fprintf(w, ", and is the new stable after %s", span(h.Rest))
 		}

@@ -18,7 +18,6 @@ type scripted struct {
 	pods   int
 	serve  func(t time.Duration, pod int) (n, e float64)
 	canary []analysis.Pod
-	truth  Truth
 }
 
 var began = time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)

@@ -249,6 +249,8 @@ func (r *Recording) Measured() (has analysis.Has) {
 	return has
 }
 
+func (r *Recording) bounds() []float64 { return nil }
+
 // About says what it is.
 func (r *Recording) About() string {
 	return fmt.Sprintf("%s: %s of %d pods, %.3g requests/s, %s of them failed, a look every %s; each pod in turn plays the canary",

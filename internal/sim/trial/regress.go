@@ -101,6 +101,9 @@ type Source interface {
 	About() string // where its figures come from, for people
 	// Measured says which figures there are of its pods.
 	Measured() analysis.Has
+	// bounds of its histograms, in milliseconds, where it has them of itself
+	// and not of a real service.
+	bounds() []float64
 }
 
 // SyntheticSource is a service as the scenario says; what is wrong with its
@@ -116,6 +119,12 @@ func (y syntheticSource) Measured() analysis.Has {
 		has |= analysis.HasLatency
 	}
 	return has
+}
+
+func (y syntheticSource) bounds() []float64 {
+	s := y.s
+	s.History, s.LostScrapes = 0, 0
+	return firstPod(worlds.New(s, 1)).Latency.LE
 }
 
 func (y syntheticSource) Rate() float64 { return y.s.RPS }
@@ -144,6 +153,11 @@ func (y syntheticSource) Worlds(r *Regression) (Worlds, error) {
 	s.Bad, s.Slower, s.Tail = r.Error, r.Slower, r.Tail
 	s.OnsetAfter, s.OnsetWeight, s.Ramp = r.After, r.From, r.Over
 	return Synthetic(s), nil
+}
+
+func firstPod(w *worlds.World) analysis.Pod {
+	w.Advance(0)
+	return w.Stable()[0]
 }
 
 // percent writes a share as people read it.

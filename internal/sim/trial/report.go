@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -139,6 +140,19 @@ func (q *Question) leaveOut() (notes []string) {
 	if q.Config.Memory != nil && has&analysis.HasMemory == 0 {
 		q.Config.Memory = nil
 		out("memory")
+	}
+	if l, at := q.Config.Latency, q.Source.bounds(); l != nil && l.Max > 0 && len(at) > 0 {
+		max := float64(l.Max) / float64(time.Millisecond)
+		i := slices.IndexFunc(at, func(le float64) bool { return le >= max-1e-9 })
+		if i < 0 {
+			i = len(at) - 1
+		}
+		if math.Abs(at[i]-max) > 1e-9 {
+			moved := *l
+			moved.Max = time.Duration(at[i] * float64(time.Millisecond))
+			q.Config.Latency = &moved
+			notes = append(notes, fmt.Sprintf("the synthetic service has no histogram bound at the latency limit %s: %s is taken instead", short(l.Max), short(moved.Max)))
+		}
 	}
 	return notes
 }

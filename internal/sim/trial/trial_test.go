@@ -128,6 +128,20 @@ spec:
 	}
 }
 
+// TestALimitBetweenBounds: the synthetic service has bounds of its own, and a
+// document that asks for another limit is tried with the next one, and told.
+func TestALimitBetweenBounds(t *testing.T) {
+	spec, cfg := founding(t)
+	cfg.Latency = &analysis.LatencyRule{Quantile: 0.99, WorseBy: 0.2, Max: 300 * time.Millisecond, For: 5 * time.Minute}
+	r, err := Ask(context.Background(), Question{Spec: spec, Config: cfg, Source: SyntheticSource(worlds.Scenario{RPS: 200, Base: 0.001, Latency: true, History: 10 * time.Minute, LostScrapes: 0.5}), Runs: 2, Seed: 1})
+	if err != nil || r.Policies[0].Healthy.Passed.K != 2 || !strings.Contains(strings.Join(r.Notes, ";"), "300ms: 500ms is taken instead") {
+		t.Errorf("%+v, %v", r, err)
+	}
+	if cfg.Latency.Max != 300*time.Millisecond {
+		t.Error("the question was changed")
+	}
+}
+
 // TestInterval against figures of statistical tables.
 func TestInterval(t *testing.T) {
 	for _, c := range []struct {
