@@ -49,7 +49,7 @@ func (j *Judge) compare(l *Look, now int64) {
 		long := math.Exp(-dt / longMemory)
 		e.LongK, e.LongL = e.LongK*long+k, e.LongL*long+n
 	}
-	j.decide(&t, now)
+	j.decide(&t, &grown, now)
 }
 
 // tickBets are the bets of one tick, tempered by the scales in force.
@@ -294,7 +294,7 @@ func (j *Judge) still() bool {
 }
 
 // decide turns evidence into a Fail, at once or when it has lasted.
-func (j *Judge) decide(t *tickBets, now int64) {
+func (j *Judge) decide(t *tickBets, c *delta, now int64) {
 	e := j.s.Evidence
 	if !j.cfg.Compare {
 		return
@@ -314,7 +314,8 @@ func (j *Judge) decide(t *tickBets, now int64) {
 			e.Failed, e.Rule, e.At = true, s.rule, now
 			return
 		}
-		e.Since, e.Suspect, e.SureFrom = now, s.rule, 0
+		e.Since, e.Suspect, e.SureFrom, e.Doubt = now, s.rule, 0, 0
+		e.Size = 0
 		clear(e.Sure[:])
 		return
 	}
@@ -324,6 +325,11 @@ func (j *Judge) decide(t *tickBets, now int64) {
 	// The first half is left to pass; what comes after it must speak the same
 	// way. If it does not, that was a bad minute.
 	if age <= e.Wait/2 {
+		share := ratio(e.R.CE, e.R.CN)
+		if e.Suspect == byLatency {
+			share = ratio(e.R.CK, e.R.CL)
+		}
+		e.Size = math.Min(math.Max(e.Size, share), 1)
 		return
 	}
 	if e.SureFrom == 0 {
@@ -346,9 +352,29 @@ func (j *Judge) decide(t *tickBets, now int64) {
 	switch {
 	case age > e.Wait && sum >= confirmNats && hit && j.still():
 		e.Failed, e.Rule, e.At = true, e.Suspect, now
-	case sum <= dismissNats, age > e.Wait+dismissAfter:
+	case sum <= dismissNats, j.doubt(c) <= doubtNats, age > e.Wait+dismissAfter:
 		e.dismiss()
 	}
+}
+
+// doubt weighs a tick for "it was a bad time and is over" against "half of
+// what raised the suspicion is still there". It can only keep a rollback from
+// happening.
+func (j *Judge) doubt(c *delta) float64 {
+	e := j.s.Evidence
+	n, k, p0 := c.NE, c.E, e.rate()
+	switch {
+	case e.Suspect == byLatency:
+		k, n = weighted(&c.Hist, &e.Model.marginW)
+		p0 = ratio(e.LongK, e.LongL)
+	case j.noControl:
+		p0, _ = e.base()
+	}
+	p0 = math.Min(math.Max(p0, 1e-4), 0.5)
+	p1 := math.Min(math.Max(e.Size/2, 1.5*p0), 0.9)
+	x := k*math.Log(p1/p0) + (n-k)*math.Log((1-p1)/(1-p0))
+	e.Doubt = math.Max(math.Min(e.Doubt+x, -doubtNats), -maxLog)
+	return e.Doubt
 }
 
 // dismiss lowers to nothing the evidence of something that passed.
@@ -360,7 +386,7 @@ func (e *evidence) dismiss() {
 	}
 	e.Block = block{}
 	e.Alarm = [2]float64{}
-	e.Since, e.Suspect, e.Wait, e.SureFrom = 0, "", 0, 0
+	e.Since, e.Suspect, e.Wait, e.SureFrom, e.Size, e.Doubt = 0, "", 0, 0, 0, 0
 	clear(e.Sure[:])
 }
 

@@ -44,7 +44,7 @@ const (
 	sureFor       = 12000.0
 	// aloneDelay is the same where no stable arm has traffic: what hits
 	// everybody looks there like the canary's doing.
-	aloneDelay = 240.0
+	aloneDelay = 300.0
 	aloneQuick = 75.0
 	// warmDelay is the same for latency while the canary's pods are new.
 	warmDelay = 60.0
@@ -56,6 +56,7 @@ const (
 	nowSeconds   = 12.0
 	nowRequests  = 60.0
 	dismissNats  = -2.0
+	doubtNats    = -4.0
 	dismissAfter = 900.0
 
 	// warmUp is the age in seconds from which a canary's pod is judged by its
@@ -117,6 +118,8 @@ type evidence struct {
 	Wait     float64          `json:"wait,omitempty"`
 	Sure     [maxAlts]float64 `json:"sure"`
 	SureFrom int64            `json:"sureFrom,omitempty"`
+	Size     float64          `json:"size,omitempty"`  // the share that raised it
+	Doubt    float64          `json:"doubt,omitempty"` // log odds of half of that against stable's own share
 
 	Failed bool   `json:"failed,omitempty"` // latched for this revision
 	Rule   string `json:"rule,omitempty"`
@@ -177,7 +180,7 @@ func (e *evidence) check() error {
 			}
 		}
 	}
-	for _, x := range [...]float64{e.MarginK, e.MarginN, e.BaseN, e.BaseE, e.LongN, e.LongE, e.LongK, e.LongL, e.RateN, e.RateT, e.Wait, e.Delay, e.Model.Total} {
+	for _, x := range [...]float64{e.MarginK, e.MarginN, e.BaseN, e.BaseE, e.LongN, e.LongE, e.LongK, e.LongL, e.RateN, e.RateT, e.Wait, e.Delay, e.Size, e.Model.Total} {
 		if !sane(x) {
 			errs = append(errs, errors.New("a sum is negative or out of range"))
 		}
@@ -185,7 +188,7 @@ func (e *evidence) check() error {
 	if !(e.Weight >= 0 && e.Weight <= 1) {
 		errs = append(errs, errors.New("the weight is not a share"))
 	}
-	for _, x := range append([]float64{e.ProofErrors, e.ProofLatency, e.Alarm[0], e.Alarm[1]}, e.Sure[:]...) {
+	for _, x := range append([]float64{e.Doubt, e.ProofErrors, e.ProofLatency, e.Alarm[0], e.Alarm[1]}, e.Sure[:]...) {
 		if !(math.Abs(x) <= maxLog) {
 			errs = append(errs, errors.New("evidence is out of range"))
 		}
