@@ -174,7 +174,7 @@ func TestSlowloris(t *testing.T) {
 	get(conns)
 	if after := residentKiB(p.cmd.Process.Pid); before > 0 {
 		t.Logf("%d half-open connections cost %.1f KiB each", conns, float64(after-before)/conns)
-		if (after-before)/conns > 64 {
+		if (after-before)/conns > 64*memoryFactor {
 			t.Errorf("from %d to %d KiB", before, after)
 		}
 	}
