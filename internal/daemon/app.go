@@ -45,7 +45,7 @@ type app struct {
 	seen   *seen
 	rounds chan struct{} // closed and replaced after each pass
 
-	replies  map[string]httpapi.Answer   // what became of commands, by id
+	replies  map[string]*httpapi.Answer  // what became of commands, by id; nil: not known yet
 	replicas map[string]rollout.Revision // every replica that was seen
 }
 
@@ -61,7 +61,7 @@ func (d *Daemon) newApp(p plan) (*app, error) {
 	a := &app{
 		name: p.name, d: d, log: d.log.With("app", p.name),
 		inbox: &inbox{}, poke: make(chan struct{}, 1), rounds: make(chan struct{}), plan: p,
-		replies: map[string]httpapi.Answer{}, replicas: map[string]rollout.Revision{},
+		replies: map[string]*httpapi.Answer{}, replicas: map[string]rollout.Revision{},
 	}
 	store, err := d.openStore(p.name)
 	if err != nil {
@@ -243,11 +243,6 @@ func (a *app) pass(ctx context.Context) time.Time {
 			a.seen.result, a.seen.spec = was.result, was.spec
 		}
 	}
-	if res.Decided {
-		a.keepAnswers(res)
-	}
-	close(a.rounds)
-	a.rounds = make(chan struct{})
 	a.mu.Unlock()
 	a.d.meter.passed(a.name, err)
 	if text(err) != "" && (was == nil || text(was.err) != text(err)) {
@@ -264,6 +259,12 @@ func (a *app) pass(ctx context.Context) time.Time {
 		}
 	}
 	a.d.changed(a)
+	// Who waits for this pass is told once its view can be seen.
+	a.mu.Lock()
+	a.keepAnswers(res)
+	close(a.rounds)
+	a.rounds = make(chan struct{})
+	a.mu.Unlock()
 	return res.Wake
 }
 

@@ -227,7 +227,7 @@ func numbered(t *testing.T, v httpapi.RolloutView) {
 }
 
 func TestSplitIsTheSameAfterAKill(t *testing.T) {
-	w := newWorld(t, article(holding+limits))
+	w := newWorld(t, article(holding+unjudged))
 	marked(t, w)
 	d := w.start("127.0.0.1:0")
 	d.until("v1 is adopted", restsOn("v1"))

@@ -47,7 +47,7 @@ func slow(t *testing.T, w *world, flag string, before int) <-chan answer {
 // TestEndWaitsForRequestsInFlight: an orderly end answers what was asked, and
 // no process is told to stop before.
 func TestEndWaitsForRequestsInFlight(t *testing.T) {
-	w := newWorld(t, article(steps+limits))
+	w := newWorld(t, article(steps+unjudged))
 	w.up()
 	w.open()
 	w.until("my-app", "v1 is adopted", restsOn("v1"))
@@ -73,7 +73,7 @@ func TestEndWaitsForRequestsInFlight(t *testing.T) {
 
 // TestSecondSignalWaitsForNobody: StopNow ends at once what would take long.
 func TestSecondSignalWaitsForNobody(t *testing.T) {
-	w := newWorld(t, article(steps+limits))
+	w := newWorld(t, article(steps+unjudged))
 	w.up()
 	w.open()
 	w.until("my-app", "v1 is adopted", restsOn("v1"))

@@ -17,7 +17,7 @@ import (
 )
 
 func TestBothVersionsThereAtFirstStart(t *testing.T) {
-	files := article(holding + limits)
+	files := article(holding + unjudged)
 	files["04-deployment-v2.yaml"] = deploymentOf("v2", 2)
 	w := newWorld(t, files)
 	w.up()
@@ -42,7 +42,7 @@ func liveAt(weight rollout.Weight) func(httpapi.RolloutView) bool {
 // atHold brings v2 to 25 % and leaves it there, waiting for an approval.
 func atHold(t *testing.T) (*world, *load) {
 	t.Helper()
-	w := newWorld(t, article(holding+limits))
+	w := newWorld(t, article(holding+unjudged))
 	w.up()
 	w.open()
 	w.until("my-app", "v1 is adopted", restsOn("v1"))
@@ -55,7 +55,7 @@ func atHold(t *testing.T) (*world, *load) {
 }
 
 func TestServiceAsPublishedMovesNothing(t *testing.T) {
-	files := article(steps + limits)
+	files := article(steps + unjudged)
 	files["00-service.yaml"] = strings.Replace(service, "selector: {app: my-app}", "selector: {app: my-app, version: v1}", 1)
 	files["04-deployment-v2.yaml"] = deploymentOf("v2", 2)
 	w := newWorld(t, files)
@@ -108,7 +108,7 @@ func TestBrokenFileChangesNothing(t *testing.T) {
 }
 
 func TestFirstStartWithBrokenFileIsAnError(t *testing.T) {
-	files := article(steps + limits)
+	files := article(steps + unjudged)
 	files["03-virtualservice.yaml"] = strings.Replace(virtualService(100, 0), "subset: v2", "subset: v9", 1)
 	files["01-deployment-v1.yaml"] = strings.Replace(files["01-deployment-v1.yaml"], "replicas: 3", "replicsa: 3", 1)
 	w := newWorld(t, files)
@@ -189,7 +189,7 @@ func TestEditedCanaryIsANewRollout(t *testing.T) {
 }
 
 func TestStableEditedInPlaceIsReleasedLikeAnyOther(t *testing.T) {
-	w := newWorld(t, article(holding+limits))
+	w := newWorld(t, article(holding+unjudged))
 	w.up()
 	w.open()
 	w.until("my-app", "v1 is adopted", restsOn("v1"))
@@ -253,7 +253,7 @@ func TestPortTakenIsSaidBeforeAnythingStarts(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer taken.Close()
-	files := article(steps + limits)
+	files := article(steps + unjudged)
 	started := filepath.Join(t.TempDir(), "started")
 	files["01-deployment-v1.yaml"] = strings.Replace(deploymentOf("v1", 1), `        command:`, `        command: ["touch", "`+started+`"]
         args:`, 1)
@@ -280,7 +280,7 @@ func TestPortTakenIsSaidBeforeAnythingStarts(t *testing.T) {
 }
 
 func TestOneDaemonForAStateFolder(t *testing.T) {
-	w := newWorld(t, article(steps+limits))
+	w := newWorld(t, article(steps+unjudged))
 	w.up()
 	o := testOptions(w.dir, w.state)
 	if d, err := New(o); err == nil {
@@ -294,8 +294,8 @@ func TestOneDaemonForAStateFolder(t *testing.T) {
 
 func TestTwoApplications(t *testing.T) {
 	rename := func(s string) string { return strings.ReplaceAll(s, "my-app", "other") }
-	files := article(holding + limits)
-	for name, text := range article(holding + limits) {
+	files := article(holding + unjudged)
+	for name, text := range article(holding + unjudged) {
 		files["other-"+name] = strings.ReplaceAll(rename(text), "-version\"\n        - \"v1", "-version\"\n        - \"o1")
 	}
 	w := newWorld(t, files)
@@ -344,7 +344,7 @@ spec:
   hosts: [my-app-service]
   http: [{route: [{destination: {host: my-app-service}}]}]
 `
-	files["05-rollout.yaml"] = strings.Replace(quick(holding+limits), "workload: {versions: {selector: {matchLabels: {app: my-app}}, label: version}}", "workload: {inPlace: {name: my-app}}", 1)
+	files["05-rollout.yaml"] = strings.Replace(quick(holding+unjudged), "workload: {versions: {selector: {matchLabels: {app: my-app}}, label: version}}", "workload: {inPlace: {name: my-app}}", 1)
 	one := strings.Replace(deploymentOf("v1", 2), "name: my-app-v1", "name: my-app", 1)
 	files["01-deployment-v1.yaml"] = one
 	w := newWorld(t, files)
@@ -368,7 +368,7 @@ spec:
 }
 
 func TestReplicaThatCannotStartSaysWhy(t *testing.T) {
-	w := newWorld(t, article(steps+limits))
+	w := newWorld(t, article(steps+unjudged))
 	w.up()
 	w.open()
 	w.until("my-app", "v1 is adopted", restsOn("v1"))
@@ -386,7 +386,7 @@ func TestReplicaThatCannotStartSaysWhy(t *testing.T) {
 
 func TestGatewayWaitsForStable(t *testing.T) {
 	flag := filepath.Join(t.TempDir(), "go")
-	files := article(steps + limits)
+	files := article(steps + unjudged)
 	files["01-deployment-v1.yaml"] = deploymentOf("v1", 1, "-wait-for", flag)
 	w := newWorld(t, files)
 	w.up()
@@ -415,7 +415,7 @@ func TestGatewayWaitsForStable(t *testing.T) {
 // TestEditedDocumentCountsAtOnce: after the step in force come the edited ones.
 func TestEditedDocumentCountsAtOnce(t *testing.T) {
 	w, l := atHold(t)
-	w.write("05-rollout.yaml", quick(strings.Replace(holding, "      - {approval: {}}\n", "      - {weight: 60%, hold: 100ms}\n", 1)+limits))
+	w.write("05-rollout.yaml", quick(strings.Replace(holding, "      - {approval: {}}\n", "      - {weight: 60%, hold: 100ms}\n", 1)+unjudged))
 	v := w.until("my-app", "the edit is recorded", func(v httpapi.RolloutView) bool { return decided(v, rollout.EvStepsChanged) })
 	w.command("my-app", rollout.Command{Verb: rollout.VerbApprove, Revision: v.Canary.Revision})
 	v = w.until("my-app", "v2 is promoted", restsOn("v2"))
@@ -432,7 +432,7 @@ func TestEditedDocumentCountsAtOnce(t *testing.T) {
 func TestDamagedStateIsSaidBeforeAnythingStarts(t *testing.T) {
 	for name, file := range map[string]string{"Rollout": "rollouts/my-app.state", "Memory": "daemon.json"} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, article(steps+limits))
+			w := newWorld(t, article(steps+unjudged))
 			w.up()
 			w.open()
 			w.until("my-app", "v1 is adopted", restsOn("v1"))
@@ -466,7 +466,7 @@ func TestDamagedStateIsSaidBeforeAnythingStarts(t *testing.T) {
 // TestAnotherFoldersDocumentsAreNotUsed: what was good in one folder is nothing
 // to go on with in another.
 func TestAnotherFoldersDocumentsAreNotUsed(t *testing.T) {
-	w := newWorld(t, article(steps+limits))
+	w := newWorld(t, article(steps+unjudged))
 	w.up()
 	w.open()
 	w.until("my-app", "v1 is adopted", restsOn("v1"))

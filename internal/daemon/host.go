@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -48,7 +49,7 @@ func (d *Daemon) Command(ctx context.Context, ref httpapi.Ref, c rollout.Command
 	c.ID = cmp.Or(c.ID, rand.Text())
 	ctx, cancel := context.WithTimeout(ctx, commandPatience)
 	defer cancel()
-	if known, done := a.answer(c.ID); done {
+	if known, done := a.ask(c.ID); done {
 		return known, nil
 	}
 	a.inbox.add(c)
@@ -70,13 +71,13 @@ func (d *Daemon) Command(ctx context.Context, ref httpapi.Ref, c rollout.Command
 		}
 		break
 	}
-	if !a.inbox.take(c.ID) {
-		if known, done := a.answer(c.ID); done {
-			return known, nil
-		}
+	a.inbox.take(c.ID)
+	if known, done := a.answer(c.ID); done {
+		return known, nil
 	}
 	a.mu.Lock()
 	s := a.seen
+	delete(a.replies, c.ID)
 	a.mu.Unlock()
 	switch {
 	case s != nil && s.err != nil:
@@ -87,29 +88,43 @@ func (d *Daemon) Command(ctx context.Context, ref httpapi.Ref, c rollout.Command
 	return httpapi.Answer{}, fmt.Errorf("%s was not done: %w", c.Verb, err)
 }
 
+// ask notes that a command is on its way, unless it has been taken before.
+func (a *app) ask(id string) (httpapi.Answer, bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	known, here := a.replies[id]
+	switch {
+	case known != nil:
+		return *known, true
+	case !here && a.seen != nil && slices.Contains(a.seen.result.State.Taken, id):
+		return httpapi.Answer{ID: id, Message: "This command was taken before; `serin history` shows what became of it."}, true
+	}
+	a.replies[id] = nil
+	return httpapi.Answer{}, false
+}
+
 // answer is what became of a command.
 func (a *app) answer(id string) (httpapi.Answer, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if known, ok := a.replies[id]; ok {
-		return known, true
-	}
-	if a.seen != nil && slices.Contains(a.seen.result.State.Taken, id) {
-		return httpapi.Answer{ID: id, Message: "This command was taken before; `serin history` shows what became of it."}, true
+	if known := a.replies[id]; known != nil {
+		return *known, true
 	}
 	return httpapi.Answer{}, false
 }
 
-// keepAnswers notes what became of the commands that a pass took.
+// keepAnswers notes what became of the commands that a pass took. The caller
+// holds mu.
 func (a *app) keepAnswers(res engine.Result) {
 	for _, c := range res.Seen.Commands {
 		if slices.Contains(res.Before.Taken, c.ID) || !slices.Contains(res.State.Taken, c.ID) {
 			continue
 		}
-		if len(a.replies) >= 200 {
-			clear(a.replies) // State.Taken remembers the ids
+		if len(a.replies) >= 200 { // State.Taken remembers the ids
+			maps.DeleteFunc(a.replies, func(_ string, known *httpapi.Answer) bool { return known != nil })
 		}
-		a.replies[c.ID] = httpapi.AnswerFor(c, res.Decision.Events)
+		known := httpapi.AnswerFor(c, res.Decision.Events)
+		a.replies[c.ID] = &known
 	}
 }
 

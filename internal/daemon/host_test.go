@@ -30,7 +30,7 @@ func deployed(version string, args ...string) httpapi.Deploy {
 }
 
 func TestDeployWithoutYAML(t *testing.T) {
-	w := newWorld(t, article(holding+limits))
+	w := newWorld(t, article(holding+unjudged))
 	w.up()
 	w.open()
 	w.until("my-app", "v1 is adopted", restsOn("v1"))
@@ -73,7 +73,7 @@ func TestDeployWithoutYAML(t *testing.T) {
 }
 
 func TestDeployIsRefusedWithAReason(t *testing.T) {
-	w := newWorld(t, article(holding+limits))
+	w := newWorld(t, article(holding+unjudged))
 	w.up()
 	w.open()
 	w.until("my-app", "v1 is adopted", restsOn("v1"))
@@ -115,7 +115,7 @@ func TestDeployIsRefusedWithAReason(t *testing.T) {
 }
 
 func TestTheFolderTakesOverWhatWasDeployed(t *testing.T) {
-	w := newWorld(t, article(holding+limits))
+	w := newWorld(t, article(holding+unjudged))
 	w.up()
 	w.open()
 	w.until("my-app", "v1 is adopted", restsOn("v1"))
@@ -215,7 +215,7 @@ func TestRetryAndUndo(t *testing.T) {
 }
 
 func TestLogs(t *testing.T) {
-	w := newWorld(t, article(holding+limits))
+	w := newWorld(t, article(holding+unjudged))
 	w.up()
 	w.open()
 	w.until("my-app", "v1 is adopted", restsOn("v1"))
@@ -389,7 +389,7 @@ func TestTestSteps(t *testing.T) {
 `, script, hook.URL)
 	}
 	t.Run("Passed", func(t *testing.T) {
-		w := newWorld(t, article(plan(`echo "$SERIN_VERSION $SERIN_URL" > `+out)+limits))
+		w := newWorld(t, article(plan(`echo "$SERIN_VERSION $SERIN_URL" > `+out)+unjudged))
 		w.up()
 		w.open()
 		w.until("my-app", "v1 is adopted", restsOn("v1"))
@@ -406,7 +406,7 @@ func TestTestSteps(t *testing.T) {
 		}
 	})
 	t.Run("Failed", func(t *testing.T) {
-		w := newWorld(t, article(plan(`echo no such table; exit 1`)+limits))
+		w := newWorld(t, article(plan(`echo no such table; exit 1`)+unjudged))
 		w.up()
 		w.open()
 		w.until("my-app", "v1 is adopted", restsOn("v1"))
@@ -422,7 +422,7 @@ func TestTestSteps(t *testing.T) {
 }
 
 func TestInfo(t *testing.T) {
-	w := newWorld(t, article(holding+limits))
+	w := newWorld(t, article(holding+unjudged))
 	w.up()
 	c, err := httpapi.Dial(context.Background(), w.d.Socket())
 	if err != nil {

@@ -366,6 +366,11 @@ const limits = `
     deadline: 10s
 `
 
+// unjudged is for stories that are not about the judge.
+const unjudged = `
+  analysis: {none: {reason: this story is not about the judge}}
+`
+
 // holding stays at 25 % until a person says more.
 const holding = `
   strategy:
