@@ -29,6 +29,12 @@ func (p *pass) adopts() bool {
 	case r.Note != nil && p.rebuild(*r.Note):
 		return true
 	}
+	if r.Note != nil && (p.routedTo() != nil || len(p.fresh(VerbAdopt)) > 0) { // only with a decision
+		st.N = max(st.N, r.Note.N)
+		for _, c := range r.Note.Condemned {
+			p.mark(Mark{Revision: c, Kind: Condemned, At: p.now, Why: "named as condemned on the route"})
+		}
+	}
 	var stable *Workload
 	how, by := "the route sends everything to it", "rule"
 	for _, c := range p.fresh(VerbAdopt) {
@@ -55,6 +61,7 @@ func (p *pass) adopts() bool {
 		return true
 	}
 	st.Stable = objectOf(*stable)
+	p.unmark(stable.Revision)
 	st.R = max(1, p.stableCount(stable))
 	p.water(stable)
 	for i := range p.obs.Workloads.Items {
@@ -100,6 +107,7 @@ func (p *pass) rebuild(n Note) bool {
 		return false
 	}
 	st.Stable, st.N = objectOf(*stable), max(st.N, n.N)
+	p.unmark(stable.Revision)
 	st.R = max(1, p.stableCount(stable))
 	p.water(stable)
 	p.declare()
@@ -161,6 +169,11 @@ func (p *pass) behindRoute() bool {
 	for _, c := range n.Condemned {
 		condemned = condemned || c == st.Canary.Revision
 	}
+	for _, c := range n.Condemned {
+		if c != st.Stable.Revision && c != st.Canary.Revision && !p.condemned(c) {
+			p.mark(Mark{Revision: c, Kind: Condemned, At: p.now, Why: "named as condemned on the route"})
+		}
+	}
 	switch {
 	case lower && condemned && st.Phase != RollingBack:
 		st.N = n.N
@@ -168,6 +181,11 @@ func (p *pass) behindRoute() bool {
 	case lower:
 		st.N = n.N
 		k := p.event(EvStateRebuilt, "rule", st.Granted.String(), seen.String(), "the route holds a later, lower split than the saved state: adopted.")
+		if seen < st.Granted && exposedPhase(st.Phase) {
+			st.Phase, st.Step, st.Entered, st.Closing, st.Full = Progressing, p.stepAt(seen), true, false, false
+			p.release(st.Stable.Revision)
+			st.Pauses = append(st.Pauses, Pause{Kind: PauseHand, By: "the route", Why: "a decision that lowered it to " + seen.String() + " was not saved", At: p.now})
+		}
 		p.grant(seen, k)
 		p.restart()
 	case st.NewerSince.IsZero():
@@ -179,6 +197,13 @@ func (p *pass) behindRoute() bool {
 		p.wait(WaitRoute, "Waiting: the route's note is ahead of the saved state; reading again, nothing is written.")
 	default: // it stays ahead: the saved state is an old one
 		st.N, st.NewerSince = n.N, time.Time{}
+		if n.Stable != st.Stable.Revision && p.workload(n.Stable) != nil {
+			// It is from before a change of stable, which the route names.
+			*st = State{Schema: st.Schema, Phase: Idle, N: st.N, Marks: st.Marks, Watermark: st.Watermark, WatermarkName: st.WatermarkName,
+				Pauses: personPauses(st.Pauses), HPAs: st.HPAs, Declared: st.Declared, Taken: st.Taken, Decisions: st.Decisions, History: st.History}
+			p.rebuild(n)
+			break
+		}
 		if !p.active() {
 			k := p.event(EvStateRebuilt, "rule", "", "", "the route's note is ahead of the saved state and stays so: numbering goes on from it.")
 			p.grant(0, k)
@@ -224,6 +249,7 @@ func (p *pass) loses() bool {
 	case !lost:
 		if st.Unjudged {
 			st.Unjudged, st.Stalled = false, "" // Git brought it back
+			p.pausePolicy(fmt.Sprintf("%s is there again, and everything goes to %s, unjudged", st.Stable.Revision.Label(), st.Canary.Revision.Label()))
 		}
 		return false
 	case st.Phase == Idle:
@@ -232,6 +258,9 @@ func (p *pass) loses() bool {
 		}
 		return false
 	case st.Phase == RollingBack || st.Unjudged || st.Granted == Whole:
+		if st.Phase == Baking && !st.Unjudged && p.once("stable lost") {
+			p.event(EvStableLost, "rule", "", "", fmt.Sprintf("%s is gone: there is no way back from %s any more.", st.Stable.Revision.Label(), st.Canary.Revision.Label()))
+		}
 		return false
 	}
 	n, ok := p.ready(st.Canary.Revision)
@@ -259,7 +288,8 @@ func (p *pass) reverts() bool {
 	for i := range p.obs.Workloads.Items {
 		w := &p.obs.Workloads.Items[i]
 		m := p.marked(w.Revision)
-		if w.Deleting || w.Revision == st.Stable.Revision || m == nil || m.Kind != Retired || !m.Promoted {
+		if w.Deleting || w.Revision == st.Stable.Revision || m == nil || m.Kind != Retired || !m.Promoted ||
+			(m.GaveUp && !p.carries(w.Revision, Whole)) {
 			continue
 		}
 		if best == nil || after(w.Since, w.Name, best.Since, best.Name) {
@@ -324,12 +354,12 @@ func (p *pass) arrives() bool {
 		return true
 	}
 	switch {
-	case w != nil && (st.Unjudged || st.Move != MoveCanary || (st.Granted >= Whole-p.spec.Promotion.Control && !st.LiveAt.IsZero())):
+	case w != nil && (st.Unjudged || st.Move != MoveCanary || st.Phase == Baking || (st.Granted >= Whole-p.spec.Promotion.Control && !st.LiveAt.IsZero())):
 		if p.once("waits " + string(c.Revision)) {
 			p.event(EvMentioned, "rule", "", c.Revision.Label(), fmt.Sprintf("%s is there and waits until %s is through.", c.Revision.Label(), st.Canary.Revision.Label()))
 		}
 		return false
-	case st.Granted > 0 && !p.canZero():
+	case st.Granted > 0 && !p.canZero() && (p.answers(st.Canary.Revision) || w != nil && !w.ReadyKnown):
 		p.status.Stalled = fmt.Sprintf("%s is there, and %s has no ready replica to take the traffic back.", c.Revision.Label(), st.Stable.Revision.Label())
 		return false
 	}
@@ -416,7 +446,7 @@ func (p *pass) drifts() bool {
 		}
 		n := p.event(EvDriftUndone, "rule", f.print, st.Granted.String(), fmt.Sprintf("%s %s (%s): undone.", f.manager, what, f.print))
 		p.grantSame(n)
-		if fight && p.once("fight") {
+		if fight && st.Stalled == "" {
 			st.Stalled = fmt.Sprintf("%s keeps writing the route (three times in ten minutes). %s", f.manager, p.ignoreRule())
 			p.event(EvDriftFight, "rule", "", "", st.Stalled)
 		}
@@ -435,8 +465,11 @@ func (p *pass) obey(w Weight, who, why string) {
 	n := p.event(EvDriftObeyed, who, st.Granted.String(), w.String(), why)
 	p.grant(w, n)
 	st.Drift.Foreign, st.Drift.Seen = false, ""
-	st.Closing = false
-	st.Phase, st.Step, st.Entered = Progressing, p.stepAt(w), true
+	st.Closing, st.Full = false, false
+	st.Phase, st.Step, st.Entered = Progressing, p.stepAt(w), w > 0
+	if st.Step == len(st.Plan)-1 {
+		st.Phase = Promoting
+	}
 	p.release(st.Stable.Revision) // a bake that was closing is not any more
 	st.Pauses = append(st.Pauses, Pause{Kind: PauseHand, By: who, Why: "lowered to " + w.String() + " by hand", At: p.now})
 	p.restart()
@@ -453,6 +486,12 @@ func (p *pass) ignoreRule() string {
 // 3 a.m. and is left; one that would drop requests is put right.
 func (p *pass) driftAtRest(f *foreign, first bool) bool {
 	st := &p.st
+	if first {
+		st.Drift.Restore = false
+	}
+	if st.Drift.Restore {
+		return false
+	}
 	carried := p.listed()
 	total := Weight(0)
 	for rev, w := range p.obs.Route.Weights {
@@ -474,9 +513,9 @@ func (p *pass) driftAtRest(f *foreign, first bool) bool {
 		return false
 	}
 	p.quiet = true
-	st.Stalled = fmt.Sprintf("%s set the route to %s; it is left so. `serin undo` makes the previous version the stable one, `serin resume` puts the traffic back on %s.", f.manager, f.print, st.Stable.Revision.Label())
+	p.status.Stalled = fmt.Sprintf("%s set the route to %s; it is left so. `serin undo` makes the previous version the stable one, `serin resume` puts the traffic back on %s.", f.manager, f.print, st.Stable.Revision.Label())
 	if first {
-		p.event(EvDriftLeft, f.manager, "100 % "+st.Stable.Revision.Label(), f.print, st.Stalled)
+		p.event(EvDriftLeft, f.manager, "100 % "+st.Stable.Revision.Label(), f.print, p.status.Stalled)
 	}
 	return false
 }
@@ -493,7 +532,7 @@ func (p *pass) carries(r Revision, w Weight) bool {
 		return true
 	}
 	n, ok := p.ready(r)
-	return ok && n >= p.need(w)
+	return ok && n >= need(p.st.R, w, 0)
 }
 
 // declaredEdit, on one machine: lower weights in the user's files are obeyed,
@@ -506,6 +545,7 @@ func (p *pass) declaredEdit() bool {
 	known := st.Declared != nil
 	old := st.Declared[st.Canary.Revision.Label()]
 	w, named := d.Weights[st.Canary.Revision.Label()]
+	named = named || old > 0 // taken out of the file is 0
 	p.declare()
 	switch {
 	case !known:

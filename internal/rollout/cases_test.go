@@ -375,7 +375,7 @@ var hardCases = []hardCase{
 		b.run(5 * time.Second)
 		b.obs.Route.Weights = map[Revision]Weight{v1: Whole}
 		b.run(time.Minute)
-		b.want(b.obs.Route.Weights[v1] == Whole && strings.Contains(b.st.Stalled, "undo") && b.count(EvDriftLeft) == 1, "not left")
+		b.want(b.obs.Route.Weights[v1] == Whole && strings.Contains(b.d.Status.Stalled, "undo") && b.count(EvDriftLeft) == 1, "not left")
 		b.say(VerbUndo)
 		b.run(5 * time.Second)
 		b.want(b.st.Stable.Revision == v1 && b.st.Phase == Idle, "undo does not take it over")

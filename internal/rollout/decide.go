@@ -38,6 +38,10 @@ func (p *pass) transition() {
 		p.edited()
 		p.people()
 		p.progress()
+		if c := p.forced; c != nil {
+			p.forced = nil
+			p.refuse(*c, "it cannot be ended now. "+p.status.Message)
+		}
 	}
 }
 
@@ -239,6 +243,16 @@ func (p *pass) mark(m Mark) {
 	}
 }
 
+func (p *pass) unmark(r Revision) {
+	kept := p.st.Marks[:0:0]
+	for _, m := range p.st.Marks {
+		if m.Revision != r {
+			kept = append(kept, m)
+		}
+	}
+	p.st.Marks = kept
+}
+
 func (p *pass) marked(r Revision) *Mark {
 	for i := range p.st.Marks {
 		if p.st.Marks[i].Revision == r {
@@ -355,9 +369,20 @@ func (p *pass) rollBack(what What, e Ending, condemn bool) {
 		mark = Condemned
 		p.mark(Mark{Revision: st.Canary.Revision, Kind: Condemned, Tries: st.Try, At: p.now, Why: e.Why})
 	}
+	if e.Result == Abandoned && st.Move == MoveFast {
+		p.mark(Mark{Revision: st.Canary.Revision, Kind: Retired, Promoted: true, GaveUp: true, At: p.now, Why: e.Why})
+		p.marked(st.Canary.Revision).UID = st.Canary.UID
+	}
 	policy := p.spec.RollbackRetire
-	if e.Result == Abandoned || e.Result == Withdrawn {
+	switch {
+	case e.Result == Withdrawn:
 		policy = p.spec.Promotion.Retire
+	case e.Result == Abandoned && st.Move == MoveFast:
+		policy = Keep // Git asks for it, and it may be all that is left
+	case e.Result == Abandoned && p.spec.Promotion.Retire != Keep:
+		policy = ScaleToZero // as it was before the undo, and there for another
+	case e.Result == Abandoned:
+		policy = Keep
 	}
 	if e.Result == Withdrawn {
 		mark = ""
@@ -372,7 +397,13 @@ func (p *pass) rollBack(what What, e Ending, condemn bool) {
 // decision gathers the answers.
 func (p *pass) decision() Decision {
 	st := &p.st
-	p.quiet = p.quiet || p.uncovered() || p.strands()
+	// What was seen in force is not restated blindly: that would wipe out, unseen,
+	// what somebody else wrote meanwhile.
+	blind := p.obs.Route.Known == Unknown && !st.LiveAt.IsZero()
+	p.quiet = p.quiet || blind || p.uncovered() || p.strands()
+	if st.Phase == Idle && st.Drift.Foreign && !st.Drift.Restore && p.obs.Route.Known != Present {
+		p.quiet = true // a hand's split is left, also while it cannot be read
+	}
 	d := Decision{Events: p.events, Tests: p.tests}
 	if !p.quiet && st.Stable.Revision != "" && p.obs.Route.Known != Absent {
 		d.Traffic = trafficFor(*st)
@@ -551,17 +582,17 @@ func (p *pass) scale() []Scale {
 		// Without headroom: R is learnt from stable's own count, and must not
 		// grow by what we ask for ourselves.
 		floor(st.Stable, max(1, st.R))
-		if st.Phase != RollingBack {
+		if st.Phase != RollingBack || st.Granted > 0 {
 			floor(st.Canary, p.need(p.target()))
 		}
 	}
 	for i := range st.HPAs {
 		h := st.HPAs[i]
-		if p.active() && (h.Revision == st.Stable.Revision || (h.Revision == st.Canary.Revision && st.Phase != RollingBack)) {
+		if p.active() && (h.Name == st.Stable.Name || h.Name == st.Canary.Name) {
 			continue
 		}
-		if w := p.workload(h.Revision); w != nil && w.HPA != nil && w.HPA.Name == h.HPA && w.HPA.Min != h.Min {
-			out = append(out, Scale{Revision: h.Revision, Name: w.Name, HPA: h.HPA, HPAMin: h.Min})
+		if w := p.named(h.Name); w != nil && w.HPA != nil && w.HPA.Name == h.HPA && w.HPA.Min != h.Min {
+			out = append(out, Scale{Revision: w.Revision, Name: w.Name, HPA: h.HPA, HPAMin: h.Min})
 		}
 	}
 	for _, l := range st.Retiring {
@@ -597,11 +628,11 @@ func (p *pass) target() Weight {
 
 func (p *pass) holdHPA(w *Workload) {
 	for _, h := range p.st.HPAs {
-		if h.Revision == w.Revision && h.HPA == w.HPA.Name {
+		if h.Name == w.Name && h.HPA == w.HPA.Name {
 			return
 		}
 	}
-	p.st.HPAs = append(p.st.HPAs, HPAHold{Revision: w.Revision, HPA: w.HPA.Name, Min: w.HPA.Min})
+	p.st.HPAs = append(p.st.HPAs, HPAHold{Revision: w.Revision, Name: w.Name, HPA: w.HPA.Name, Min: w.HPA.Min})
 }
 
 // mayRetire: invariant I3. Nobody is scaled down who has, or may have, traffic.

@@ -17,6 +17,12 @@ func MergeRoutes(canary Revision, routes []Route) Route {
 			}
 			lower.HasReceipt = lower.HasReceipt && higher.HasReceipt
 			lower.Receipt = min(lower.Receipt, higher.Receipt)
+			if !sameSplit(lower.Weights, higher.Weights) && lower.Note != nil {
+				n := *lower.Note // not in force everywhere: a lost write, until all say so
+				n.N = min(n.N-1, noteN(higher))
+				lower.Note = &n
+			}
+			lower.Requests, lower.InFlight = sum(lower.Requests, higher.Requests), sum(lower.InFlight, higher.InFlight)
 			out = lower
 		case r.Known < out.Known: // not known beats known, missing beats there
 			out = r
@@ -30,4 +36,18 @@ func noteN(r Route) int {
 		return -1
 	}
 	return r.Note.N
+}
+
+func sum[V int | float64](a, b map[Revision]V) map[Revision]V {
+	if a == nil {
+		return b
+	}
+	out := map[Revision]V{}
+	for r, v := range a {
+		out[r] = v
+	}
+	for r, v := range b {
+		out[r] += v
+	}
+	return out
 }

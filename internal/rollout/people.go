@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 )
 
 // This file takes commands. Each is recorded when it is taken, by its id; one
@@ -215,19 +216,22 @@ func (p *pass) resume(c Command) {
 	switch {
 	case !p.active() && st.Drift.Foreign:
 		n := p.event(EvDriftUndone, c.By, st.Drift.Seen, "100 % "+st.Stable.Revision.Label(), fmt.Sprintf("%s put the traffic back on %s%s.", c.By, st.Stable.Revision.Label(), reason(c)))
-		st.Stalled = ""
-		p.quiet = false
+		p.status.Stalled = ""
+		p.quiet, st.Drift.Restore = false, true
 		p.grant(0, n)
 		st.Pauses = nil
 		return
 	case len(st.Pauses) == 0 && p.spec.Suspend:
 		p.refuse(c, "`suspend: true` is set in the document.")
 		return
-	case len(st.Pauses) == 0 && st.Stalled == "":
+	case len(st.Pauses) == 0 && (st.Stalled == "" || !p.active()):
 		p.refuse(c, "nothing is paused.")
 		return
 	case !matches(c.Revision, st.Canary.Revision):
 		p.refuse(c, fmt.Sprintf("it was meant for %s; the canary is %s.", c.Revision.Label(), labelOr(st.Canary.Revision, "none")))
+		return
+	case c.N != 0 && c.N != p.was.N:
+		p.refuse(c, fmt.Sprintf("decision %d was the last its author saw; %d has been made since. Look again.", c.N, p.was.N))
 		return
 	}
 	p.unpause()
@@ -246,6 +250,9 @@ func (p *pass) unpause() (hand bool) {
 		st.Stalled = ""
 	}
 	st.DeadFor, st.WaitFor = 0, 0
+	if st.LiveAt.IsZero() {
+		st.Asked, st.Settled, st.Share = time.Time{}, 0, Share{}
+	}
 	if hand && exposedPhase(st.Phase) {
 		p.restart()
 		st.Phase = Progressing
@@ -274,7 +281,7 @@ func (p *pass) promote(c Command) {
 	case !p.fits(c):
 		return
 	}
-	if c.Override && !st.Override {
+	if c.Override && !st.Override && (c.Full || (st.Phase != Preparing && st.Entered && !(st.Phase != Baking && st.Plan[st.Step].Kind == StepApproval && !p.approved(st.Plan[st.Step])))) {
 		st.Override = true
 		p.event(EvOverridden, c.By, "", "", fmt.Sprintf("%s lets %s pass whatever the judge says, until this rollout ends%s.", c.By, st.Canary.Revision.Label(), reason(c)))
 	}

@@ -71,7 +71,8 @@ func (p *pass) fails() bool {
 }
 
 func (p *pass) testID(s Step) string {
-	return fmt.Sprintf("%s/%s/%d", p.st.Canary.Revision, s.ID, p.st.Try)
+	id, _, _ := strings.Cut(s.ID, "+") // what editedID adds is not content
+	return fmt.Sprintf("%s/%s/%d", p.st.Canary.Revision, id, p.st.Try)
 }
 
 func (p *pass) expects(id string) bool {
@@ -116,12 +117,28 @@ func (p *pass) edited() {
 	if st.Entered && st.Step < len(st.Plan) {
 		cur = st.Plan[st.Step]
 	}
-	plan := []Step{cur}
+	// What only a person or a test can answer stays in the way, unless it was
+	// passed already.
+	passed := map[string]bool{}
+	for i, s := range st.Plan {
+		if i < st.Step || (i == st.Step && st.Entered) {
+			id, _, _ := strings.Cut(s.ID, "+")
+			passed[id] = true
+		}
+	}
+	plan, gates := []Step{cur}, []Step(nil)
 	for i, s := range next {
-		if s.Kind == StepWeight && s.Weight > st.Granted {
-			plan = append(plan, cloneSteps(next[i:])...)
+		if s.Kind != StepWeight {
+			if !passed[s.ID] {
+				gates = append(gates, s)
+			}
+			continue
+		}
+		if s.Weight > st.Granted {
+			plan = append(append(plan, gates...), cloneSteps(next[i:])...)
 			break
 		}
+		gates = nil
 	}
 	plan[0].ID = editedID(cur, next)
 	n := p.event(EvStepsChanged, "git", "", "", fmt.Sprintf("the steps were edited: going on from %s with the next one above it.", st.Granted))
@@ -165,7 +182,7 @@ func sameSteps(a, b []Step) bool {
 
 // progress goes on where it may.
 func (p *pass) progress() {
-	if p.active() && p.obs.Route.Known == Absent {
+	if p.st.Stable.Revision != "" && !p.spec.Deleted && p.obs.Route.Known == Absent {
 		p.status.Stalled = "the route does not exist any more: nothing can be moved, and nothing is scaled down."
 		p.wait(WaitRoute, "Stalled: "+p.status.Stalled)
 	}
@@ -197,6 +214,9 @@ func (p *pass) prepare() {
 		p.wait(WaitPerson, fmt.Sprintf("Paused: %s; %s stays at 0 %%.", p.pausedText(), v))
 	}
 	for _, f := range p.obs.Findings {
+		if f.Level == Wait && st.Move != MoveCanary {
+			continue // what is not judged needs no data
+		}
 		switch f.Level {
 		case Refuse:
 			if p.status.Stalled == "" {
@@ -233,6 +253,9 @@ func (p *pass) prepare() {
 }
 
 func (p *pass) windows() {
+	if p.st.Move != MoveCanary {
+		return // going back is not a release
+	}
 	for _, w := range p.obs.Windows {
 		p.wait(WaitWindow, fmt.Sprintf("Waiting: %s is closed.", w.Name))
 		if !w.Opens.IsZero() {
@@ -264,6 +287,9 @@ func (p *pass) neverReady(n, need int) {
 	why := fmt.Sprintf("%s was never ready: %d of %d replicas after %s%s.", v, n, need, short(st.WaitFor), p.whyNot(st.Canary.Revision))
 	p.status = Status{}
 	if st.Move != MoveCanary {
+		if m := p.marked(st.Canary.Revision); st.Move == MoveFast && m != nil {
+			m.Promoted = false // nor again, until somebody asks
+		}
 		p.rollBack(EvUndoAbandoned, Ending{Result: Abandoned, By: "deadline", Why: why}, false)
 		return
 	}
@@ -493,9 +519,14 @@ func (p *pass) ended(s Step) bool {
 		return end(p.author(), "promoted in full by hand")
 	}
 	if n, ok := p.ready(st.Canary.Revision); ok && n < p.need(st.Granted) {
-		p.wait(WaitCapacity, fmt.Sprintf("Waiting: only %d of %d replicas of %s are ready%s.", n, p.need(st.Granted), v, p.whyNot(st.Canary.Revision)))
+		need := p.need(st.Granted)
+		p.capacity(n, need, ok)
+		if d := p.spec.Capacity.Deadline; d > 0 && st.WaitFor >= d {
+			p.pausePolicy(fmt.Sprintf("%d of %d replicas of %s are ready after %s%s", n, need, v, short(st.WaitFor), p.whyNot(st.Canary.Revision)))
+		}
 		return false
 	}
+	st.WaitFor = 0
 	if st.LiveFor < s.Hold {
 		p.until(p.now.Add(s.Hold - st.LiveFor))
 		p.wait(WaitHold, fmt.Sprintf("Step %d of %d: %s to %s, held for %s more. %s", st.Step+1, len(st.Plan), p.share(s), v, short(s.Hold-st.LiveFor), rep.Sentence))
@@ -574,7 +605,7 @@ func (p *pass) undecided(deadline time.Duration, end func(by, why string) bool) 
 
 func (p *pass) act(a Action, why string) {
 	p.status.Message, p.status.Waiting = "", ""
-	if a == ActRollBack {
+	if a == ActRollBack && p.st.Move == MoveCanary {
 		p.rollBack(EvRolledBack, Ending{Result: RolledBack, By: "deadline", Why: sentence(why)}, true)
 		return
 	}
@@ -600,8 +631,9 @@ func (p *pass) whole() {
 	case st.Move == MoveFast:
 		p.finish("git", fmt.Sprintf("everything goes to %s again.", v))
 	case st.Unjudged:
-		if p.forced != nil {
-			p.finish(p.forced.By, "accepted by hand after stable was lost.")
+		if by := p.accepted(); by != "" {
+			p.forced = nil
+			p.finish(by, "accepted by hand after stable was lost.")
 			return
 		}
 		p.status.Stalled = st.Stalled
@@ -613,6 +645,16 @@ func (p *pass) whole() {
 		p.forced = nil
 		p.bake()
 	}
+}
+
+func (p *pass) accepted() string {
+	if p.forced != nil {
+		return p.forced.By
+	}
+	if p.st.Full {
+		return p.author()
+	}
+	return ""
 }
 
 func (p *pass) undoAuthor() string {
@@ -681,6 +723,12 @@ func (p *pass) bake() {
 		return
 	}
 	if st.Granted < Whole {
+		if p.windows(); p.status.Waiting != "" {
+			if forced != nil {
+				p.refuse(*forced, p.status.Message)
+			}
+			return
+		}
 		n := p.event(EvStepStarted, by, st.Granted.String(), Whole.String(), "the bake is over: "+sentence(why))
 		p.grant(Whole, n)
 		st.Closing = true
@@ -748,6 +796,12 @@ func (p *pass) finish(by, why string) {
 func (p *pass) goBack() {
 	st := &p.st
 	v, s := st.Canary.Revision.Label(), st.Stable.Revision.Label()
+	if p.spec.Deleted && p.obs.Route.Known == Absent {
+		n := p.event(EvTrafficBack, "git", "", "", "the document and the route are gone: nothing is left to be moved.")
+		p.rest(st.Ending.result(), st.Ending.why(), "git")
+		p.grant(0, n)
+		return
+	}
 	if st.Granted > 0 {
 		if !p.canZero() {
 			st.Stalled = fmt.Sprintf("%s should get its traffic back and has no ready replica%s; the split is held until it has.", s, p.whyNot(st.Stable.Revision))
@@ -779,6 +833,13 @@ func (p *pass) goBack() {
 	p.rest(e.Result, e.Why, e.By)
 	st.Stalled = stalled
 	p.grant(0, n)
+}
+
+func (e *Ending) result() Result {
+	if e == nil {
+		return Withdrawn
+	}
+	return e.Result
 }
 
 func (e *Ending) why() string {

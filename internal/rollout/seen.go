@@ -41,7 +41,7 @@ func (p *pass) inventory() {
 		if w.Condemned && !p.condemned(w.Revision) && p.marked(w.Revision) == nil && w.Revision != st.Stable.Revision && w.Revision != st.Canary.Revision {
 			p.mark(Mark{Revision: w.Revision, Kind: Condemned, At: p.now, Why: "marked on the object"})
 		} else if w.Retired && p.marked(w.Revision) == nil && w.Revision != st.Stable.Revision && w.Revision != st.Canary.Revision {
-			p.mark(Mark{Revision: w.Revision, Kind: Retired, Promoted: true, At: p.now, Why: "marked on the object"})
+			p.mark(Mark{Revision: w.Revision, Kind: Retired, At: p.now, Why: "marked on the object"})
 		}
 	}
 	p.followMarks()
@@ -55,9 +55,10 @@ func (p *pass) inventory() {
 	// An autoscaler that has its own minimum again is done with.
 	kept := st.HPAs[:0:0]
 	for _, h := range st.HPAs {
-		w := p.workload(h.Revision)
-		gone := w == nil || w.HPA == nil || w.HPA.Name != h.HPA
-		restored := !p.active() && !gone && w.HPA.Min == h.Min
+		w := p.named(h.Name)
+		// One look without it is no end: the debt goes with the Deployment.
+		gone := w == nil && len(p.obs.Workloads.Items) > 0
+		restored := !p.active() && w != nil && w.HPA != nil && w.HPA.Name == h.HPA && w.HPA.Min == h.Min
 		if !gone && !restored {
 			kept = append(kept, h)
 		}
@@ -113,6 +114,7 @@ func (p *pass) followMarks() {
 	for i := range st.Marks {
 		m := &st.Marks[i]
 		if w := p.workload(m.Revision); w != nil {
+			m.GaveUp = m.GaveUp && m.UID == w.UID
 			m.UID, m.Generation = w.UID, w.Generation
 			continue
 		}
@@ -124,6 +126,15 @@ func (p *pass) followMarks() {
 			}
 		}
 	}
+}
+
+func (p *pass) named(name string) *Workload {
+	for i := range p.obs.Workloads.Items {
+		if p.obs.Workloads.Items[i].Name == name {
+			return &p.obs.Workloads.Items[i]
+		}
+	}
+	return nil
 }
 
 func (p *pass) rename(from, to Revision) {
@@ -181,10 +192,7 @@ func (p *pass) readRoute() {
 	p.clock(p.inForce)
 	if p.foreign == nil && !p.newer {
 		if st.Drift.Foreign {
-			st.Drift.Foreign, st.Drift.Seen = false, ""
-			if st.Phase == Idle {
-				st.Stalled = ""
-			}
+			st.Drift.Foreign, st.Drift.Restore, st.Drift.Seen = false, false, ""
 		}
 		st.NewerSince = time.Time{}
 	}

@@ -475,6 +475,7 @@ type Leaving struct {
 // HPAHold remembers what an autoscaler's minimum was before it was raised.
 type HPAHold struct {
 	Revision Revision `json:"revision"`
+	Name     string   `json:"name"` // the Deployment's: it outlives an edit of its template
 	HPA      string   `json:"hpa"`
 	Min      int      `json:"min"`
 }
@@ -492,6 +493,7 @@ type Mark struct {
 	Revision Revision `json:"revision"`
 	Kind     MarkKind `json:"kind"`
 	Promoted bool     `json:"promoted,omitempty"` // was stable once: may be gone back to
+	GaveUp   bool     `json:"gaveUp,omitempty"`   // Git's way back to this object was given up: not again before it carries everything
 	// The object as it was last seen under this mark: the same one at the same
 	// generation under another hash is still the one that is meant.
 	UID        string    `json:"uid,omitempty"`
@@ -508,6 +510,7 @@ type DriftState struct {
 	Lowered int         `json:"lowered,omitempty"` // in this rollout
 	Manager string      `json:"manager,omitempty"`
 	Foreign bool        `json:"foreign,omitempty"` // the route does not hold what we want, and it was not us
+	Restore bool        `json:"restore,omitempty"` // a person wants it undone
 	Seen    string      `json:"seen,omitempty"`    // the foreign split that was last answered
 }
 
