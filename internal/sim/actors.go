@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/serin-dev/serin/internal/analysis"
+	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/rollout"
 )
 
@@ -14,10 +15,12 @@ type actors struct {
 	next  time.Time
 	mean  time.Duration // between two of their deeds
 	lasts time.Duration
-	deeds []deed // this world's: every world has its own mixture
-	label int    // of the newest version
-	ids   int    // of commands
-	tool  *tool
+
+	prologue bool   // a first release went well before anything goes wrong
+	deeds    []deed // this world's: every world has its own mixture
+	label    int    // of the newest version
+	ids      int    // of commands
+	tool     *tool
 }
 
 // tool writes the route again and again, as a GitOps controller does.
@@ -98,7 +101,30 @@ func (w *World) imagine() {
 		r.outside = stable.rev
 	}
 	w.actors.deeds = w.mixture()
-	w.actors.next = w.now.Add(w.between(0, w.actors.mean))
+	w.actors.prologue = w.chance(0.4)
+}
+
+// prologue is a first release that goes well, so that there is something to go
+// back to.
+func (w *World) prologue() {
+	pace := w.pace
+	w.pace = max(pace, 5*time.Second)
+	w.until(w.now.Add(5 * time.Second))
+	w.actors.label++
+	r := rollout.NewRevision(fmt.Sprintf("v%d", w.actors.label), fmt.Sprintf("h%d", w.cluster.next()))
+	w.cluster.create(r, 1+w.rng.IntN(3), time.Second, w.now)
+	w.kinds[r] = kind{verdict: healthy, sure: time.Second}
+	w.logf("git", "deploys %s, which is good", r)
+	w.changed()
+	for i := 0; i < 15 && w.fail == nil; i++ {
+		if w.until(w.now.Add(20 * time.Second)); w.store.saved.State.Stable.Revision == r {
+			break
+		}
+		if i == 1 && w.chance(0.7) { // somebody is in a hurry
+			w.send(rollout.Command{ID: "prologue", Verb: rollout.VerbPromote, Full: true, By: "anna"})
+		}
+	}
+	w.pace = pace
 }
 
 func (w *World) startup() time.Duration {
@@ -147,15 +173,15 @@ func (w *World) steps() []rollout.Step {
 		ss = append(ss, s)
 	}
 	odd := func() {
-		if !w.chance(0.2) {
+		if !w.chance(0.25) {
 			return
 		}
-		switch w.rng.IntN(4) {
+		switch w.rng.IntN(5) {
 		case 0:
 			add(rollout.Step{Kind: rollout.StepApproval, Until: pick(w, 0, time.Minute)})
 		case 1:
 			add(rollout.Step{Kind: rollout.StepPause, Hold: pick(w, 0, 10*time.Second)})
-		case 2:
+		case 2, 4:
 			add(rollout.Step{Kind: rollout.StepTest, Test: "smoke"})
 		case 3:
 			add(rollout.Step{Kind: rollout.StepMatch, Hold: 5 * time.Second, Match: &rollout.Match{Header: map[string]string{"x-canary": "1"}}})
@@ -172,9 +198,9 @@ func (w *World) steps() []rollout.Step {
 	return ss
 }
 
-// mixture chooses what may happen in this world, and how often.
-func (w *World) mixture() []deed {
-	all := []deed{
+// deeds are all that may happen to a world, and how often beside each other.
+func deeds() []deed {
+	return []deed{
 		{"deploy", 6, func(w *World) { w.deploy() }},
 		{"command", 10, func(w *World) { w.command() }},
 		{"edit a template", 2, (*World).editTemplate},
@@ -183,6 +209,7 @@ func (w *World) mixture() []deed {
 		{"rescale", 3, (*World).rescale},
 		{"flap", 6, (*World).flap},
 		{"hpa", 3, (*World).moveHPA},
+		{"go back", 4, (*World).goBack},
 		{"default a field", 1, (*World).rebind},
 		{"hand", 4, (*World).hand},
 		{"tool", 1, (*World).toolBegins},
@@ -206,8 +233,12 @@ func (w *World) mixture() []deed {
 			}
 		}},
 	}
+}
+
+// mixture chooses what may happen in this world.
+func (w *World) mixture() []deed {
 	var out []deed
-	for _, d := range all {
+	for _, d := range deeds() {
 		if d.name == "deploy" || w.chance(0.55) {
 			out = append(out, d)
 		}
@@ -236,6 +267,7 @@ func (w *World) act() {
 	n := w.rng.IntN(sum)
 	for _, d := range w.actors.deeds {
 		if n -= d.weight; n < 0 {
+			w.met["deed "+d.name]++
 			d.do(w)
 			w.changed()
 			return
@@ -340,6 +372,37 @@ func (w *World) bringBack() {
 	w.logf("git", "creates %s again", r)
 }
 
+// goBack is Git going back: stable is taken away, and what was there before it
+// is there again.
+func (w *World) goBack() {
+	st := w.store.saved.State
+	d, prev := w.cluster.find(st.Stable.Revision), st.Previous.Revision
+	if d == nil || d.deleting || prev == "" {
+		return
+	}
+	p := w.cluster.find(prev)
+	if p == nil {
+		if w.cluster.named("app-"+prev.Label()) != nil {
+			return // its object has another template by now
+		}
+		p = w.cluster.create(prev, 1+w.rng.IntN(3), w.startup(), w.now)
+	}
+	if p.replicas == 0 {
+		p.scale(1+w.rng.IntN(3), w.now)
+	}
+	if w.chance(0.3) {
+		p.limit = 0
+	}
+	if w.chance(0.6) {
+		d.deleting, d.goneAt = true, w.now.Add(w.between(0, 30*time.Second))
+		w.logf("git", "goes back from %s to %s", d.rev, prev)
+		return
+	}
+	w.logf("git", "brings %s back; never more than %d of it are ready", prev, p.limit)
+	w.actors.ids++
+	w.send(rollout.Command{ID: fmt.Sprintf("c%d", w.actors.ids), Verb: rollout.VerbUndo, By: "anna"})
+}
+
 func (w *World) rescale() {
 	if d := w.someone(); d != nil {
 		n := w.rng.IntN(6)
@@ -418,6 +481,12 @@ func (w *World) command() {
 		Verb: pick(w, rollout.VerbAbort, rollout.VerbUndo, rollout.VerbPause, rollout.VerbApprove, rollout.VerbApprove, rollout.VerbResume, rollout.VerbResume, rollout.VerbResume,
 			rollout.VerbPromote, rollout.VerbPromote, rollout.VerbPromote, rollout.VerbRetry, rollout.VerbRetry, rollout.VerbAdopt),
 		By: pick(w, "anna", "ben"), Full: w.chance(0.3), Override: w.chance(0.1),
+	}
+	if idle := !active(st); w.chance(0.6) { // what makes sense now
+		c.Verb = pick(w, rollout.VerbPause, rollout.VerbResume, rollout.VerbResume, rollout.VerbApprove, rollout.VerbPromote, rollout.VerbPromote, rollout.VerbPromote, rollout.VerbAbort)
+		if idle {
+			c.Verb = pick(w, rollout.VerbUndo, rollout.VerbUndo, rollout.VerbRetry, rollout.VerbResume)
+		}
 	}
 	w.actors.ids++
 	c.ID = fmt.Sprintf("c%d", w.actors.ids)
@@ -565,8 +634,15 @@ func (w *World) editDocument() {
 
 func (w *World) respec() {
 	w.logf("git", "edits the document: suspend %v, deleted %v, %d steps", w.spec.Suspend, w.spec.Deleted, len(w.spec.Steps))
-	if w.eng != nil {
-		if err := w.eng.Respec(w.spec, w.cfg); err != nil {
+	engines := []*engine.Engine{w.eng}
+	if w.former != nil {
+		engines = append(engines, w.former.eng)
+	}
+	for _, e := range engines {
+		if e == nil {
+			continue
+		}
+		if err := e.Respec(w.spec, w.cfg); err != nil {
 			w.failf("sim", "%v", err)
 		}
 	}
@@ -601,6 +677,14 @@ func (w *World) gap() {
 }
 
 func (w *World) kill() {
+	if w.eng != nil && w.former == nil && w.chance(0.4) {
+		w.own.former = true
+		w.former = &former{w.eng, w.own, w.now.Add(w.between(time.Second, time.Minute))}
+		w.eng = nil
+		w.nextPass = w.now.Add(w.between(0, time.Second))
+		w.logf("crash", "another leader takes over; this one goes on until %s", stamp(w.former.until.Sub(w.start)))
+		return
+	}
 	w.eng = nil
 	w.nextPass = w.now.Add(w.between(0, 20*time.Second))
 	w.logf("crash", "the process is killed")
@@ -625,6 +709,6 @@ func (w *World) forget() {
 	w.store = stored{}
 	w.checks = checks{ahead: 1 << 30} // numbering goes on from the route's note
 	w.checks.init()
-	w.eng = nil
+	w.eng, w.former = nil, nil
 	w.logf("world", "the saved state is lost")
 }

@@ -186,6 +186,10 @@ func (v *view) checkScale(want []rollout.Scale) {
 		if !s.Zero && !s.Delete {
 			continue
 		}
+		if v.former { // what it does not know yet may bring a version down that has nothing, and no more
+			v.checkGone(s.Revision)
+			continue
+		}
 		if stable || (s.Revision == st.Canary.Revision && active(st)) {
 			w.failf("I5", "%s is stable or canary and is to be taken away", s.Revision)
 			continue
@@ -251,6 +255,7 @@ func (w *World) checkSaved(s engine.Saved) {
 			w.failf("I15", "decision %d has no author or no reason", e.N)
 		}
 		c.events[e.N], c.last = e, e.N
+		w.met["decision "+string(e.What)]++
 		w.follow(e, was, st)
 	}
 	if st.N < was.N {
@@ -342,6 +347,9 @@ func (w *World) checkPhase(was, next rollout.State) {
 	if was.Stable.Revision == "" {
 		return // the state was lost: it goes on where the route stands
 	}
+	if was.Unjudged && to == rollout.Idle {
+		return // a person accepts what took over from a lost stable
+	}
 	w.failf("I17", "phase %s follows %s", to, from)
 }
 
@@ -377,6 +385,10 @@ func (w *World) checkPass(res engine.Result, err error) {
 	if v := rollout.Check(w.spec, st, res.Seen, d); v != nil {
 		w.failf(v.Invariant, "Check: %s", v.Why)
 		return
+	}
+	w.met["phase "+string(d.Next.Phase)]++
+	if n := len(d.Next.History); d.Next.Phase != st.Phase && n > 0 {
+		w.met["ended "+string(d.Next.History[n-1].Result)]++
 	}
 	w.checkPhase(st, d.Next)
 	w.learnR(d.Next, res.Seen)

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -99,6 +100,10 @@ var mutants = []mutant{
 		p.Store, p.Notifier = s, flush{p.Notifier, s}
 		return p
 	}},
+	{"last-writer-wins", "a state is saved over one that somebody else has saved meanwhile", nil, func(p engine.Ports) engine.Ports {
+		p.Store = blindStore{p.Store}
+		return p
+	}},
 	{"fail-twice", "one Fail alone does not take the canary back", before(func(st *rollout.State, obs *rollout.Observation) {
 		if obs.Report.Verdict == analysis.Fail && (obs.Report.Exposed > 30 || st.Phase == rollout.Baking) {
 			obs.Report.Verdict = analysis.Undecided
@@ -135,6 +140,20 @@ var mutants = []mutant{
 			st.Granted = w
 		}
 	}), nil},
+}
+
+// blindStore saves whatever has been stored since.
+type blindStore struct{ engine.Store }
+
+func (s blindStore) Save(ctx context.Context, saved engine.Saved) (string, error) {
+	v, err := s.Store.Save(ctx, saved)
+	if errors.Is(err, engine.ErrConflict) {
+		if now, lerr := s.Load(ctx); lerr == nil {
+			saved.Version = now.Version
+			return s.Store.Save(ctx, saved)
+		}
+	}
+	return v, err
 }
 
 // lazyStore says that it has saved, and does it later.

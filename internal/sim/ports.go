@@ -87,6 +87,7 @@ func (w *World) strikeAt(op string) strike {
 		return spared
 	}
 	w.struck++
+	w.met[op+" "+strikeNames[s]]++
 	w.logf("fault", "%s %s", op, strikeNames[s])
 	return s
 }
@@ -98,6 +99,7 @@ type view struct {
 	route   *routeSnap
 	cluster *clusterSnap
 	looked  bool // the last look at the samples gave something
+	former  bool // it leads no more
 }
 
 // around does the work of a simple call, or not.
@@ -305,8 +307,10 @@ func remember[T any](all []T, one T) []T {
 
 func (p routerPort) Apply(_ context.Context, want rollout.Traffic) error {
 	w := p.w
-	p.checkTraffic(want)
 	version := p.version
+	if version == w.route.version { // or the fence refuses it
+		p.checkTraffic(want)
+	}
 	err := p.change("router.apply", func() error {
 		if !w.route.exists {
 			return fmt.Errorf("the route: %w", engine.ErrNotFound)

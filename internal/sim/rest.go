@@ -19,7 +19,7 @@ const (
 func (w *World) calm() {
 	w.logf("world", "from here on nothing goes wrong any more")
 	w.nemesis, w.actors.tool = false, nil
-	w.deaf = time.Time{}
+	w.deaf, w.former = time.Time{}, nil
 	w.pace = w.between(5*time.Second, 20*time.Second)
 	if w.told {
 		w.pace = 0
@@ -53,7 +53,7 @@ func (w *World) calm() {
 func (w *World) settle() {
 	end := w.now.Add(restBound)
 	w.checks.quietSince, w.checks.quietPasses = w.now, 0
-	why := "it was never looked at"
+	why := "it never kept still"
 	for w.fail == nil && w.now.Before(end) {
 		w.until(w.now.Add(time.Minute))
 		if w.now.Sub(w.checks.quietSince) < restStretch || w.checks.quietPasses < 3 {

@@ -4,11 +4,14 @@ import (
 	"flag"
 	"os"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/serin-dev/serin/internal/rollout"
 )
 
 var (
@@ -59,6 +62,7 @@ func TestWorlds(t *testing.T) {
 	var next, passes, struck, crashes atomic.Int64
 	var mu sync.Mutex
 	var failures []*Failure
+	met := map[string]int{}
 	var all sync.WaitGroup
 	for range runtime.GOMAXPROCS(0) {
 		all.Go(func() {
@@ -72,6 +76,11 @@ func TestWorlds(t *testing.T) {
 				passes.Add(int64(w.passes))
 				struck.Add(int64(w.struck))
 				crashes.Add(int64(w.crashes))
+				mu.Lock()
+				for k, v := range w.met {
+					met[k] += v
+				}
+				mu.Unlock()
 				if f != nil {
 					mu.Lock()
 					failures = append(failures, f)
@@ -86,6 +95,9 @@ func TestWorlds(t *testing.T) {
 	}
 	all.Wait()
 	t.Logf("%d worlds in %s: %d passes, %d faults, %d crashes", n, time.Since(began).Round(time.Millisecond), passes.Load(), struck.Load(), crashes.Load())
+	if n >= 5000 {
+		checkMet(t, met)
+	}
 	by := map[string]int{}
 	for _, f := range failures {
 		if by[f.Invariant]++; by[f.Invariant] <= 3 {
@@ -94,5 +106,50 @@ func TestWorlds(t *testing.T) {
 	}
 	if len(failures) > 0 {
 		t.Fatalf("%d worlds failed: %v", len(failures), by)
+	}
+}
+
+// checkMet: worlds in which something never happens prove nothing about it.
+func checkMet(t *testing.T, met map[string]int) {
+	var want []string
+	for _, op := range []string{
+		"store.load", "store.save", "workloads.observe", "workloads.apply", "router.observe", "router.apply", "samples.look", "inbox.pending",
+		"inbox.done", "tests.start", "tests.answers", "windows.closed", "declared.declared", "preflight.check", "notifier.tell",
+	} {
+		for _, s := range strikesOf(op) {
+			want = append(want, op+" "+strikeNames[s])
+		}
+	}
+	for _, d := range deeds() {
+		want = append(want, "deed "+d.name)
+	}
+	for from := range phases {
+		if from != "" {
+			want = append(want, "phase "+string(from))
+		}
+	}
+	for _, r := range []rollout.Result{
+		rollout.Promoted, rollout.RolledBack, rollout.Aborted, rollout.Superseded, rollout.Withdrawn, rollout.Undone, rollout.Reverted, rollout.Abandoned,
+	} {
+		want = append(want, "ended "+string(r))
+	}
+	for _, e := range []rollout.What{
+		rollout.EvAdopted, rollout.EvRolloutStarted, rollout.EvScaleAsked, rollout.EvStepStarted, rollout.EvBakeStarted, rollout.EvPromoted,
+		rollout.EvRolledBack, rollout.EvAborted, rollout.EvSuperseded, rollout.EvWithdrawn, rollout.EvTrafficBack, rollout.EvRetired,
+		rollout.EvPaused, rollout.EvResumed, rollout.EvApprovalRequested, rollout.EvApproved, rollout.EvTestStarted, rollout.EvTestPassed,
+		rollout.EvUndoStarted, rollout.EvUndone, rollout.EvUndoAbandoned, rollout.EvRevertStarted, rollout.EvReverted, rollout.EvRetryStarted,
+		rollout.EvOverridden, rollout.EvRefused, rollout.EvDriftObeyed, rollout.EvDriftUndone, rollout.EvDriftFight, rollout.EvDriftLeft,
+		rollout.EvStableChanged, rollout.EvStableLost, rollout.EvMentioned, rollout.EvStepsChanged, rollout.EvStateRebuilt,
+	} {
+		want = append(want, "decision "+string(e))
+	}
+	for _, k := range want {
+		if met[k] == 0 {
+			t.Errorf("never met in all worlds: %s", k)
+		}
+	}
+	rarest := slices.SortedFunc(slices.Values(want), func(a, b string) int { return met[a] - met[b] })[:8]
+	for _, k := range rarest {
+		t.Logf("rare: %s, %d times", k, met[k])
 	}
 }

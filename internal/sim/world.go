@@ -63,8 +63,10 @@ type World struct {
 	routeSnaps   []*routeSnap
 	lates        []lateWork
 
-	who      *view
+	who      *view // whose pass it is
 	eng      *engine.Engine
+	own      *view // eng's
+	former   *former
 	nextPass time.Time
 	wake     time.Time // as the engine asked, in its own time; zero = when something changes
 	poked    time.Time // something changed, and the host hears of it then
@@ -78,6 +80,7 @@ type World struct {
 	passes  int
 	struck  int
 	crashes int
+	met     map[string]int // what happened in this world, by name
 	lines   []string
 	said    string
 	wrong   string
@@ -89,6 +92,13 @@ type World struct {
 type faults struct {
 	rate  float64
 	kinds uint32
+}
+
+// former is a leader that does not know yet that it is none any more.
+type former struct {
+	eng   *engine.Engine
+	view  *view
+	until time.Time
 }
 
 // lateWork is a write that is on its way.
@@ -126,6 +136,7 @@ func blank(seed uint64, opts Options) *World {
 		seed: seed, opts: opts, rng: rand.New(rand.NewPCG(seed, 0x5e121)),
 		start: epoch, now: epoch, nextPass: epoch,
 		kinds: map[rollout.Revision]kind{}, resync: 5 * time.Minute,
+		met: map[string]int{},
 	}
 	w.route.traffic = map[rollout.Revision]*versionTraffic{}
 	w.route.served = epoch
@@ -174,7 +185,11 @@ func (w *World) changed() {
 // Run lets the world run to its end: first with everything that may go wrong,
 // then in quiet until it rests. nil means that every invariant held.
 func (w *World) Run() *Failure {
+	if w.actors.prologue {
+		w.prologue()
+	}
 	w.nemesis = true
+	w.actors.next = w.now.Add(w.between(0, w.actors.mean))
 	w.until(w.now.Add(w.actors.lasts))
 	if w.fail == nil {
 		w.calm()
@@ -231,6 +246,8 @@ func (w *World) pass() {
 		w.failf("I19", "%d passes in %s", w.passes, w.now.Sub(w.start))
 		return
 	}
+	w.formerPass()
+	w.who = w.own
 	from := len(w.lines)
 	var res engine.Result
 	var err error
@@ -266,6 +283,34 @@ func (w *World) pass() {
 	w.nextPass = next
 }
 
+// formerPass lets a former leader do one more pass beside its successor.
+func (w *World) formerPass() {
+	f := w.former
+	if f == nil {
+		return
+	}
+	if !w.now.Before(f.until) {
+		w.former = nil
+		return
+	}
+	if w.chance(0.4) {
+		return
+	}
+	w.who = f.view
+	var res engine.Result
+	var err error
+	if at := survive(func() { res, err = f.eng.Pass(context.Background()) }); at != "" {
+		w.former = nil
+		return
+	}
+	if w.opts.Trace && (res.Wrote.Any() || len(res.Decision.Events) > 0) {
+		w.logf("former", "the former leader decides %d things and writes %v: %v", len(res.Decision.Events), res.Wrote.Traffic, err)
+	}
+	if v := isViolation(err); v != nil {
+		w.failf("refused", "%s", v.Error())
+	}
+}
+
 // boot starts a process that remembers nothing.
 func (w *World) boot() bool {
 	v := &view{w: w, version: -1}
@@ -282,7 +327,7 @@ func (w *World) boot() bool {
 		w.failf("sim", "an engine could not be made: %v", err)
 		return false
 	}
-	w.who, w.eng = v, e
+	w.own, w.eng = v, e
 	return true
 }
 
