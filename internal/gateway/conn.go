@@ -12,8 +12,9 @@ import (
 )
 
 const (
-	maxIdle         = 512     // idle connections kept per endpoint
-	maxResponseHead = 1 << 20 // bytes
+	maxIdle         = 512         // idle connections kept per endpoint
+	youngIdle       = time.Second // what cannot be made again goes only on connections idle for less: no application closes one so soon
+	maxResponseHead = 1 << 20     // bytes
 	readBuffer      = 4 << 10
 )
 
@@ -105,12 +106,13 @@ type pool struct {
 
 // get takes the connection that was used last, or nil. Connections that have
 // been idle for longer than limit, or that the other side has closed, are not
-// given out.
-func (p *pool) get(now time.Time, limit time.Duration) *conn {
+// given out. One that has been idle for young or longer is left where it is:
+// young is smaller than limit for requests that cannot be made again.
+func (p *pool) get(now time.Time, limit, young time.Duration) *conn {
 	for {
 		p.mu.Lock()
 		n := len(p.idle)
-		if n == 0 {
+		if n == 0 || (young < limit && now.Sub(p.idle[n-1].idle) >= young) {
 			p.mu.Unlock()
 			return nil
 		}

@@ -35,11 +35,26 @@
 //   - A request gets one upstream attempt. It gets a second one, within the same
 //     version, only where the first provably did nothing: the dial failed, not a
 //     byte of it was written, or it is idempotent, has no body, and a
-//     kept-alive connection ended without a byte of answer.
+//     kept-alive connection ended without a byte of answer. Only a rule's Retries
+//     and Shield repeat more, and only what is idempotent and has no body.
 //   - An upstream connection carries the next request only after the answer of
 //     the one before was read to its end and its body was sent to its end.
 //   - What a request costs in memory does not depend on the size of its body.
 //   - Every request that was sent to an endpoint is counted there once.
+//
+// # Protocols
+//
+// Clients speak HTTP/1.1, HTTP/2 over TLS, or HTTP/2 without TLS. Endpoints speak
+// HTTP/1.1, over a pool of connections that need no goroutines of their own, or
+// HTTP/2 without TLS where their version says so (gRPC). Messages are parsed by
+// net/http on both sides. Of upgrades only websocket passes; CONNECT does not.
+// What clients say about where a request came from is replaced.
+//
+// # What counts as evidence
+//
+// [EndpointStats].Requests holds what users asked for, each attempt where it was
+// made. Repetitions by a shield, copies for a mirror and what a full version
+// passed on are counted apart: they are no fair sample.
 //
 // # Example
 //

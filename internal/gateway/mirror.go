@@ -99,7 +99,7 @@ func (g *Gateway) copyTo(e *endpoint, b []byte, method string) {
 	ctx, cancel := context.WithTimeout(g.mirrors.ctx, mirrorTimeout)
 	defer cancel()
 	ok := func() bool {
-		c := e.pool.get(time.Now(), g.o.UpstreamIdle)
+		c := e.pool.get(time.Now(), g.o.UpstreamIdle, g.o.UpstreamIdle)
 		if c == nil {
 			var err error
 			if c, err = dial(ctx, e.Address, g.o.DialTimeout); err != nil {

@@ -372,7 +372,11 @@ func (x *exchange) attempt(v *version, e *endpoint) result {
 		return x.attemptH2(v, e)
 	}
 	ctx := x.r.Context()
-	c := e.pool.get(time.Now(), x.g.o.UpstreamIdle)
+	young := x.g.o.UpstreamIdle
+	if !x.repeatable() {
+		young = youngIdle
+	}
+	c := e.pool.get(time.Now(), x.g.o.UpstreamIdle, young)
 	if c == nil {
 		var err error
 		if c, err = dial(ctx, e.Address, x.dialTimeout()); err != nil {
