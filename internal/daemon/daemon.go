@@ -175,6 +175,10 @@ func listenError(what, address, flag string, err error) error {
 	return fmt.Errorf("listening for %s on %s (choose another with %s): %w", what, address, flag, err)
 }
 
+// lockPatience is how long a lock may still be held after its holder was
+// killed: a child that it was just starting has it until it runs its program.
+const lockPatience = 2 * time.Second
+
 // lockFolder makes sure that one daemon alone uses a state folder. The lock
 // goes with the process, however it ends.
 func lockFolder(dir string) (*os.File, error) {
@@ -182,14 +186,20 @@ func lockFolder(dir string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("locking the state folder: %w", err)
 	}
-	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+	for deadline := time.Now().Add(lockPatience); ; time.Sleep(10 * time.Millisecond) {
+		err = syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		switch {
+		case err == nil:
+			return f, nil
+		case errors.Is(err, syscall.EINTR), errors.Is(err, syscall.EWOULDBLOCK) && time.Now().Before(deadline):
+			continue
+		}
 		f.Close()
 		if errors.Is(err, syscall.EWOULDBLOCK) {
 			return nil, fmt.Errorf("another serin runs on the state folder %s: end it first, or choose another one with --state-dir", dir)
 		}
 		return nil, fmt.Errorf("locking the state folder: %w", err)
 	}
-	return f, nil
 }
 
 // firstDocuments reads the folder. Documents that are not understood are an
