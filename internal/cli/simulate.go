@@ -170,7 +170,8 @@ func (a *app) ask(c *cobra.Command, f *simulateFlags) error {
 	if odd := given(c, "only", "golden", "write-golden"); odd != nil {
 		w.add("%s: only with --scenarios", strings.Join(odd, ", "))
 	}
-	q := trial.Question{Runs: f.runs, Seed: f.seed, Verify: f.verify}
+	q := trial.Question{Runs: f.runs, Seed: f.seed, Verify: f.verify,
+		Told: func(what string) { fmt.Fprintln(a.Stderr, oneLine("serin: "+what)) }}
 	if f.file == "" {
 		w.add("-f: say which document, such as -f rollout.yaml")
 	} else if doc, err := rolloutIn(f.file, f.name); err != nil {

@@ -25,6 +25,14 @@ type Question struct {
 	Horizon time.Duration // 0: as long as the document may take
 	Within  time.Duration // for the smallest regression
 	Verify  int           // runs that verify it; 0 = none
+	// Told hears of what is run before it is; nil = nobody does.
+	Told func(what string)
+}
+
+func (q *Question) tell(format string, args ...any) {
+	if q.Told != nil {
+		q.Told(fmt.Sprintf(format, args...))
+	}
 }
 
 // Report answers it.
@@ -104,11 +112,13 @@ func Ask(ctx context.Context, q Question) (Report, error) {
 	}
 	for _, m := range makers {
 		a := Answer{Name: m.Name}
+		q.tell("%s: %d healthy releases", m.Name, q.Runs)
 		if a.Healthy, err = Campaign(ctx, Case{healthy, m, q.Horizon}, q.Seed, q.Runs); err != nil {
 			return r, err
 		}
 		a.False[0], a.False[1] = a.Healthy.Back.Interval()
 		for i, w := range wrong {
+			q.tell("%s: %d with %s", m.Name, q.Runs, q.Regress[i].Text)
 			t, err := Campaign(ctx, Case{w, m, q.Horizon}, q.Seed, q.Runs)
 			if err != nil {
 				return r, err
@@ -262,6 +272,7 @@ func (q *Question) smallest(ctx context.Context) (*Smallest, error) {
 		{Kind: rollout.StepWeight, Weight: rollout.Whole, ID: "whole"},
 	}
 	for range 5 {
+		q.tell("the smallest regression: %d with %s failing", q.Verify, percent(p))
 		worlds, err := q.Source.Worlds(&Regression{Text: "error=" + percent(p), Error: p})
 		if err != nil {
 			return x, err

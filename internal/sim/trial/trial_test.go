@@ -187,7 +187,7 @@ func TestPowerAgreesWithRuns(t *testing.T) {
 		if !ok || p <= base || p > 0.3 {
 			t.Fatalf("%v requests/s: %v %v", rps, p, ok)
 		}
-		q := Question{Spec: spec, Config: cfg, Source: SyntheticSource(worlds.Scenario{RPS: rps, Base: base, Latency: true, History: 30 * time.Minute}), Seed: 5, Within: within, Verify: 30}
+		q := Question{Spec: spec, Config: cfg, Source: SyntheticSource(worlds.Scenario{RPS: rps, Base: base, Latency: true, History: 30 * time.Minute}), Seed: 5, Within: within, Verify: 20}
 		s, err := q.smallest(context.Background())
 		if err != nil || s.Seen.Value() < 0.7 || s.Share > 2*s.Computed {
 			t.Errorf("%v requests/s: computed %.4f, runs need %.4f and then catch %v in time (%v)", rps, s.Computed, s.Share, s.Seen, err)
@@ -390,7 +390,7 @@ func TestScenarios(t *testing.T) {
 			t.Errorf("no scenario of kind %s", k)
 		}
 	}
-	b.Runs, b.Only = 8, "00/s 0.5%"
+	b.Runs, b.Only = 5, "00/s 0.5%"
 	got, err := b.Run(context.Background(), nil)
 	if err != nil {
 		t.Fatal(err)
