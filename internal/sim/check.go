@@ -28,9 +28,8 @@ type checks struct {
 	started time.Time
 	most    int
 
-	failing  int // passes in a row that should have taken the canary back
-	failSeen bool
-	abort    string
+	failing int // passes in a row after which a canary that is taken back still has weight
+	struck  int // faults before this pass
 
 	// rest
 	quietSince  time.Time
@@ -393,6 +392,7 @@ func (w *World) checkPass(res engine.Result, err error) {
 	w.checkPhase(st, d.Next)
 	w.learnR(d.Next, res.Seen)
 	w.checkProtects(res)
+	w.checkBack(res, err)
 	w.checkAdvance(res)
 	w.checkPromoted(res)
 	if w.chance(0.03) {
@@ -438,6 +438,23 @@ func (w *World) checkProtects(res engine.Result) {
 	}
 	if n, ok := ready(res.Seen.Workloads, st.Stable.Revision); !ok || n > 0 {
 		w.failf("I7", "%s is taken back, stable may answer, and it keeps %s", next.Canary.Revision, next.Granted)
+	}
+}
+
+// checkBack: a pass that nothing befell leaves a canary that is taken back with
+// no weight, as long as somebody of stable may answer.
+func (w *World) checkBack(res engine.Result, err error) {
+	c, st := &w.checks, res.State
+	clean := err == nil && w.struck == c.struck && w.former == nil
+	c.struck = w.struck
+	n, ok := ready(res.Seen.Workloads, st.Stable.Revision)
+	if st.Phase != rollout.RollingBack || !clean || !w.route.exists || newerNote(res.Before, res.Seen.Route) || (ok && n == 0) ||
+		w.route.config.split.of(st.Canary.Revision) == 0 {
+		c.failing = 0
+		return
+	}
+	if c.failing++; c.failing >= 3 {
+		w.failf("I7", "%s is being taken back and still has %s after %d passes that nothing befell", st.Canary.Revision, w.route.config.split.of(st.Canary.Revision), c.failing)
 	}
 }
 

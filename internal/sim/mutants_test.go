@@ -124,6 +124,14 @@ var mutants = []mutant{
 			d.Traffic = &rollout.Traffic{N: d.Next.TrafficN, Stable: d.Next.Stable.Revision, Canary: d.Next.Canary.Revision}
 		}
 	}), nil},
+	{"back-is-lazy", "the way back to 0 is decided and, every other time, not written", after(func(was rollout.State, d *rollout.Decision) {
+		if d.Next.Phase == rollout.RollingBack && d.Traffic != nil && d.Next.Granted == 0 && was.Phase == rollout.RollingBack && d.Next.N%2 == 0 {
+			d.Traffic = nil
+		}
+		if d.Next.Phase == rollout.RollingBack && was.Phase != rollout.RollingBack && d.Next.N%2 == 0 {
+			d.Traffic = nil
+		}
+	}), nil},
 	{"retiring-is-forgotten", "what is owed an end never gets it", after(func(_ rollout.State, d *rollout.Decision) {
 		d.Scale = slices.DeleteFunc(slices.Clone(d.Scale), func(s rollout.Scale) bool { return s.Zero || s.Delete })
 	}), nil},

@@ -458,7 +458,7 @@ func wordless(s string) string {
 // stateText is the three things that are kept apart: decided, written, seen.
 func (w *World) stateText(res engine.Result) string {
 	st := res.Decision.Next
-	s := fmt.Sprintf("%s", st.Phase)
+	s := string(st.Phase)
 	if st.Canary.Revision != "" {
 		s += fmt.Sprintf(" %s step %d", st.Canary.Revision, st.Step+1)
 	}
