@@ -91,12 +91,17 @@ func settleOf(routes []v1alpha1.Traffic) time.Duration {
 
 func stepsOf(plan []v1alpha1.Step) ([]rollout.Step, error) {
 	var steps []rollout.Step
+	repeats := map[string]int{}
 	for i, p := range plan {
 		content, err := json.Marshal(p)
 		if err != nil {
 			return nil, fmt.Errorf("step %d: %w", i+1, err)
 		}
-		step := rollout.Step{ID: stepID(content)}
+		id := stepID(content)
+		if repeats[id]++; repeats[id] > 1 { // two approvals that say the same are two
+			id = fmt.Sprintf("%s#%d", id, repeats[id])
+		}
+		step := rollout.Step{ID: id}
 		switch {
 		case p.Weight != nil:
 			step.Kind, step.Weight = rollout.StepWeight, rollout.Weight(*p.Weight)
@@ -124,8 +129,8 @@ func stepsOf(plan []v1alpha1.Step) ([]rollout.Step, error) {
 	return steps, nil
 }
 
-// stepID is short for the step's content: a step that says the same has the
-// same ID, wherever it stands in the plan.
+// stepID is short for the step's content: a step that says the same keeps its
+// ID when the steps around it are edited.
 func stepID(content []byte) string {
 	sum := sha256.Sum256(content)
 	return hex.EncodeToString(sum[:4])

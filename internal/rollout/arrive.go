@@ -373,7 +373,7 @@ func (p *pass) returns() bool {
 		m := &p.st.Marks[i]
 		if w := p.workload(m.Revision); m.Ended && w != nil && !w.Deleting && w.Replicas > 0 {
 			m.Ended = false
-			p.event(EvMentioned, "rule", "", m.Revision.Label(), fmt.Sprintf("%s, which was retired, is there again with %d replicas: it stays at weight 0. `serin undo`, `serin retry` or a new template would use it.", m.Revision.Label(), w.Replicas))
+			p.event(EvMentioned, "rule", "", m.Revision.Label(), fmt.Sprintf("%s, which was retired, is there again with %d replicas: it stays at weight 0. `serin undo` (where it was the stable version before) or a new template would use it.", m.Revision.Label(), w.Replicas))
 			return true
 		}
 	}
@@ -441,7 +441,7 @@ func (p *pass) drifts() bool {
 		case f.canary < st.Granted:
 			what = "lowered what the canary gets"
 			if p.spec.Drift == Obey || !p.carries(st.Stable.Revision, Whole-f.canary) {
-				what = "sent the traffic where nobody is ready to take it"
+				what = "sent the traffic where too few replicas are ready to take it"
 			}
 		}
 		n := p.event(EvDriftUndone, "rule", f.print, st.Granted.String(), fmt.Sprintf("%s %s (%s): undone.", f.manager, what, f.print))
@@ -461,7 +461,10 @@ func (p *pass) grantSame(n int) { p.grant(p.st.Granted, n) }
 
 func (p *pass) obey(w Weight, who, why string) {
 	st := &p.st
-	st.Drift.Lowered++
+	if !p.held() { // lowered twice without a resume is one wish
+		st.Drift.Lowered++
+	}
+	again := !p.held() && st.Drift.Lowered >= 2
 	n := p.event(EvDriftObeyed, who, st.Granted.String(), w.String(), why)
 	p.grant(w, n)
 	st.Drift.Foreign, st.Drift.Seen = false, ""
@@ -473,9 +476,19 @@ func (p *pass) obey(w Weight, who, why string) {
 	p.release(st.Stable.Revision) // a bake that was closing is not any more
 	st.Pauses = append(st.Pauses, Pause{Kind: PauseHand, By: who, Why: "lowered to " + w.String() + " by hand", At: p.now})
 	p.restart()
-	if st.Drift.Lowered >= 2 {
+	if again {
 		st.Stalled = fmt.Sprintf("%s lowered the weight again after it was resumed. %s", who, p.ignoreRule())
 	}
+}
+
+// held: a hand lowered the weight, and nobody has resumed since.
+func (p *pass) held() bool {
+	for _, x := range p.st.Pauses {
+		if x.Kind == PauseHand {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *pass) ignoreRule() string {
@@ -506,7 +519,7 @@ func (p *pass) driftAtRest(f *foreign, first bool) bool {
 	}
 	if (!carried || total != Whole) && (p.canZero() || !elsewhere) {
 		if first {
-			n := p.event(EvDriftUndone, "rule", f.print, "100 % "+st.Stable.Revision.Label(), fmt.Sprintf("%s sent the traffic where nobody is ready to take it (%s): put right.", f.manager, f.print))
+			n := p.event(EvDriftUndone, "rule", f.print, "100 % "+st.Stable.Revision.Label(), fmt.Sprintf("%s sent the traffic where too few replicas are ready to take it (%s): put right.", f.manager, f.print))
 			p.grantSame(n)
 			return true
 		}
