@@ -114,24 +114,28 @@ func (p *Prometheus) Fetch(ctx context.Context, now time.Time) (*Recording, erro
 	return p.recording(requests, latency, span)
 }
 
-// interval learns how often the pods are scraped.
+// interval learns how often the pods are scraped from their last samples.
 func (p *Prometheus) interval(ctx context.Context, asked v1.API, selector string, now time.Time) (time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, queryTimeout)
 	defer cancel()
-	query := fmt.Sprintf("max(count_over_time(%s{%s}[%s]))", p.Requests, selector, model.Duration(idleMemory))
+	query := fmt.Sprintf("%s{%s}[%s]", p.Requests, selector, model.Duration(idleMemory))
 	v, _, _, err := asked.Query(ctx, query, now)
 	if err != nil {
 		return 0, asking(query, err)
 	}
-	vector, ok := v.(model.Vector)
-	if !ok || len(vector) == 0 {
+	matrix, ok := v.(model.Matrix)
+	if !ok || len(matrix) == 0 {
 		return 0, fmt.Errorf("%s{%s} has had no series in the last %s: are the metric and the labels right, and is the service scraped?", p.Requests, selector, short(idleMemory))
 	}
-	n := float64(vector[0].Value)
-	if !(n >= 2) {
-		return time.Minute, nil
+	longest := slices.MaxFunc(matrix, func(a, b *model.SampleStream) int { return cmp.Compare(len(a.Values), len(b.Values)) })
+	var gaps []time.Duration
+	for i := 1; i < len(longest.Values); i++ {
+		gaps = append(gaps, longest.Values[i].Timestamp.Sub(longest.Values[i-1].Timestamp))
 	}
-	return max(time.Second, time.Duration(float64(idleMemory)/n).Round(time.Second)), nil
+	if len(gaps) == 0 {
+		return 0, fmt.Errorf("%s{%s} has one sample in the last %s: at least two are needed", p.Requests, selector, short(idleMemory))
+	}
+	return max(time.Second, quantile(gaps, 0.5).Round(time.Second)), nil
 }
 
 func ranged(ctx context.Context, asked v1.API, query string, r v1.Range) (model.Matrix, error) {

@@ -181,18 +181,18 @@ func TestBound(t *testing.T) {
 // told to people.
 func TestPowerAgreesWithRuns(t *testing.T) {
 	spec, cfg := founding(t)
-	for _, rps := range []float64{20, 200} {
+	for _, rps := range []float64{20, 150} {
 		const base, within = 0.003, 10 * time.Minute
 		p, ok := SmallestError(cfg, 0.05, rps, base, within)
 		if !ok || p <= base || p > 0.3 {
 			t.Fatalf("%v requests/s: %v %v", rps, p, ok)
 		}
-		q := Question{Spec: spec, Config: cfg, Source: SyntheticSource(worlds.Scenario{RPS: rps, Base: base, Latency: true, History: 30 * time.Minute}), Seed: 5, Within: within, Verify: 20}
+		q := Question{Spec: spec, Config: cfg, Source: SyntheticSource(worlds.Scenario{RPS: rps, Base: base, Latency: true, History: 15 * time.Minute}), Seed: 5, Within: within, Verify: 20}
 		s, err := q.smallest(context.Background())
 		if err != nil || s.Seen.Value() < 0.7 || s.Share > 2*s.Computed {
 			t.Errorf("%v requests/s: computed %.4f, runs need %.4f and then catch %v in time (%v)", rps, s.Computed, s.Share, s.Seen, err)
 		}
-		half := campaign(t, Case{Synthetic(worlds.Scenario{RPS: rps, Base: base, Bad: base + (p-base)/4, Latency: true, History: 30 * time.Minute}), Serin(spec, cfg), within}, 5, 20)
+		half := campaign(t, Case{Synthetic(worlds.Scenario{RPS: rps, Base: base, Bad: base + (p-base)/4, Latency: true, History: 15 * time.Minute}), Serin(spec, cfg), within}, 5, 12)
 		if half.Within(within).Value() > 0.6 {
 			t.Errorf("%v requests/s: a quarter of the smallest is caught in time, too: %v", rps, half.Within(within))
 		}
