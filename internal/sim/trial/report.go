@@ -346,7 +346,7 @@ func (r *Report) FalseBeyond() bool {
 func (r *Report) MissedBeyond(share float64) []string {
 	var out []string
 	for _, w := range r.Policies[0].Wrong {
-		if 1-w.Caught.Value() > share {
+		if float64(w.Caught.N-w.Caught.K) > share*float64(w.Caught.N)+1e-9 {
 			out = append(out, w.Regression.Text)
 		}
 	}

@@ -420,3 +420,18 @@ func TestScenarios(t *testing.T) {
 		t.Errorf("the table:\n%s", text)
 	}
 }
+
+// TestBeyond: one run too many is chance; what the whole interval says is not.
+func TestBeyond(t *testing.T) {
+	for k, want := range map[int]bool{0: false, 5: false, 8: false, 12: true, 30: true} {
+		a := Answer{Wrong: []WrongCase{{Regression: Regression{Text: "a"}, Caught: Share{475, 500}}, {Regression: Regression{Text: "b"}, Caught: Share{474, 500}}}}
+		a.False[0], a.False[1] = Share{k, 500}.Interval()
+		r := Report{Bound: 0.01, Policies: []Answer{a}}
+		if got := r.FalseBeyond(); got != want {
+			t.Errorf("%d of 500 taken back (%.4f to %.4f), 1 %% allowed: beyond is %v", k, a.False[0], a.False[1], got)
+		}
+		if missed := r.MissedBeyond(0.05); !reflect.DeepEqual(missed, []string{"b"}) {
+			t.Errorf("missed in more than 5 %%: %v", missed)
+		}
+	}
+}
