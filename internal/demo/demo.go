@@ -274,6 +274,7 @@ func (t *teller) tell(ctx context.Context, d *daemon.Daemon) (*Result, error) {
 		o = outcome(v, "v3")
 		expect("v3 is taken back by itself", o != nil && o.Result == rollout.RolledBack && o.By == "rule", "%s", ending(o, v))
 		back := t.at(rollout.EvRolledBack, "")
+		expect("v3 is taken back by evidence, beside v2 at the same time", back != nil && strings.Contains(back.Why, "by evidence") && strings.Contains(back.Why, "on stable"), "it was not: %s", eventText(back))
 		expect("v3 is taken back before half of the users have met it", back != nil && (back.From == "5 %" || back.From == "25 %"), "it was not, or too late: %s", eventText(back))
 		expect("v2 is the stable version still, and has everything", v.Stable != nil && v.Stable.Version == "v2" && v.Canary == nil && v.WeightSet == 0, "%s", v.Message)
 		expect("what asks about it is told that it was rolled back", v.Exit == httpapi.ExitRolledBack && condition(v, "Ready") == "False", "exit code %d, Ready %s", v.Exit, condition(v, "Ready"))
