@@ -44,4 +44,3 @@
 // +kubebuilder:object:generate=true
 // +groupName=serin.dev
 package v1alpha1
-
