@@ -255,10 +255,12 @@ func (p *pass) unpause() (hand bool) {
 	}
 	if hand && exposedPhase(st.Phase) {
 		p.restart()
-		st.Phase = Progressing
 		for i, s := range st.Plan {
 			if s.Kind == StepWeight && s.Weight > st.Granted {
-				st.Step, st.Entered = i, false
+				st.Phase, st.Step, st.Entered = Progressing, i, false
+				if i == len(st.Plan)-1 {
+					st.Phase = Promoting
+				}
 				break
 			}
 		}
