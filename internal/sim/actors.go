@@ -65,6 +65,9 @@ func (w *World) imagine() {
 	if !r.receipt {
 		n = 1 + w.rng.IntN(4)
 		r.lag = w.between(0, w.spec.Settle)
+		if r.measured && w.chance(0.15) { // slower than the document thinks
+			r.lag = w.between(w.spec.Settle, 45*time.Second)
+		}
 	} else {
 		r.lag = pick(w, 0, 0, time.Second)
 	}
@@ -97,7 +100,7 @@ func (w *World) imagine() {
 	if w.chance(0.3) {
 		w.files = map[string]rollout.Weight{"v1": rollout.Whole}
 	}
-	if r.measured && w.chance(0.1) {
+	if r.measured && !r.receipt && w.chance(0.15) {
 		r.outside = stable.rev
 	}
 	w.actors.deeds = w.mixture()

@@ -163,7 +163,17 @@ func (v *view) checkRaise(want rollout.Traffic, had rollout.Weight, st rollout.S
 		case v.route.version != w.route.version || v.route.seen.Manager != "serin":
 			continue // an older look, or somebody else's doing: the fence is the version
 		}
-		if zero := v.route.zeroAt[rev]; v.route.written.of(rev) > 0 || w.now.Sub(zero) < w.spec.DrainTimeout {
+		retiring := false // it was stable, and is not a canary that was superseded
+		for _, l := range st.Retiring {
+			retiring = retiring || l.Revision == rev
+		}
+		if retiring {
+			continue
+		}
+		// A proxy that is slower than the document says shows by its requests.
+		waited := w.now.Sub(v.route.zeroAt[rev])
+		shown := waited < w.spec.Settle || v.route.at.Sub(v.route.lastSent[rev]) < w.spec.Quiet
+		if v.route.written.of(rev) > 0 || (waited < w.spec.DrainTimeout && shown) {
 			w.failf("I6", "%s gets its first weight while %s is still sent to", c, rev)
 		}
 	}

@@ -137,7 +137,8 @@ func (r *route) serve(until time.Time) {
 				}
 			}
 			if r.outside != "" {
-				r.send(r.outside, to.Sub(r.served).Seconds()*2, to)
+				t := r.of(r.outside) // counted where they arrive, and nothing to do with the route
+				t.requests += to.Sub(r.served).Seconds() * 2
 			}
 			r.served = to
 		}
