@@ -42,11 +42,14 @@ type clientBody struct {
 	spent   time.Duration
 	read    int64
 	stopped atomic.Bool
-	patient bool // no pace is asked
+	patient bool        // no pace is asked
+	over    atomic.Bool // was read to its end
+	conn    *connGuard  // of the client; may be nil
 }
 
 func newClientBody(w http.ResponseWriter, r *http.Request) *clientBody {
-	return &clientBody{body: r.Body, ctl: http.NewResponseController(w)}
+	conn, _ := r.Context().Value(guardKey{}).(*connGuard)
+	return &clientBody{body: r.Body, ctl: http.NewResponseController(w), conn: conn}
 }
 
 func (b *clientBody) Read(p []byte) (int, error) {
@@ -62,15 +65,35 @@ func (b *clientBody) Read(p []byte) (int, error) {
 	b.spent += time.Since(begun)
 	b.read += int64(n)
 	if err == io.EOF {
+		b.over.Store(true)
 		b.ctl.SetReadDeadline(time.Time{}) // the connection is watched from now on, without a limit
 	}
 	return n, err
 }
 
-// stop ends a Read that is going on, and all later ones.
+// stop ends a Read that is going on, and all later ones. A body that was read to
+// its end is left alone: the connection is being watched for the client's going
+// away, and a deadline would look like that.
 func (b *clientBody) stop() {
+	if b.over.Load() {
+		return
+	}
+	// The end may come just now. Then net/http takes the deadline for the client's
+	// going away, for this and all later requests of the connection: these must
+	// not believe it.
+	if b.conn != nil {
+		b.conn.unsure.Store(true)
+	}
 	b.stopped.Store(true)
 	b.ctl.SetReadDeadline(aborted)
+}
+
+// leave gives the client's connection back to net/http, which reads a little
+// more of the body to keep the connection usable.
+func (b *clientBody) leave() {
+	if b.stopped.Load() {
+		b.ctl.SetReadDeadline(time.Now().Add(bodyGrace))
+	}
 }
 
 // upload sends a body while it is read, beside the answer.
@@ -186,11 +209,10 @@ func (u *upload) finish(c *conn, answered bool) bool {
 		case <-t.C:
 		}
 	}
-	u.src.stop()
 	c.nc.SetDeadline(aborted)
+	u.src.stop()
 	<-u.done
-	// net/http reads a little more of the body to keep the connection usable.
-	u.src.ctl.SetReadDeadline(time.Now().Add(bodyGrace))
+	u.src.leave()
 	return false
 }
 

@@ -41,20 +41,22 @@ func (e *endpoint) closeHTTP2() {
 
 // attemptH2 sends the request to e once, over HTTP/2.
 func (x *exchange) attemptH2(v *version, e *endpoint) result {
-	ctx, cancel := context.WithCancel(x.r.Context())
+	ctx, cancel := context.WithCancel(x.ctx)
 	defer cancel()
 	if t := x.headDeadline(); !t.IsZero() {
 		defer time.AfterFunc(time.Until(t), cancel).Stop()
 	}
 	out := x.outgoing(ctx, e)
-	if b, ok := out.Body.(*uploadBody); ok {
+	if b, ok := out.Body.(uploadBody); ok {
+		x.upload = b.clientBody
 		defer b.leave()
+		defer b.stop()
 	}
 	resp, err := e.http2(x.g.o.DialTimeout).RoundTrip(out)
 	if err != nil {
 		var op *net.OpError
 		switch {
-		case x.r.Context().Err() != nil:
+		case x.ctx.Err() != nil:
 			return result{outcome: clientGone}
 		case ctx.Err() != nil:
 			return result{outcome: timedOut}
@@ -73,7 +75,7 @@ func (x *exchange) attemptH2(v *version, e *endpoint) result {
 	case err == nil:
 		x.sendTrailers(resp)
 		res.outcome = grpcOutcome(res.outcome, resp)
-	case err == errClient || x.r.Context().Err() != nil:
+	case err == errClient || x.ctx.Err() != nil:
 		res.outcome = clientGone
 	case ctx.Err() != nil:
 		res.outcome = timedOut
@@ -130,28 +132,9 @@ func (x *exchange) outgoing(ctx context.Context, e *endpoint) *http.Request {
 // uploadBody is the client's body for a transport that reads it beside the
 // answer, and may still be reading it when the answer has ended. Close keeps it
 // open: after a failed dial it is sent again.
-type uploadBody struct {
-	src  *clientBody
-	over atomic.Bool
-}
+type uploadBody struct{ *clientBody }
 
-func (b *uploadBody) Read(p []byte) (int, error) {
-	n, err := b.src.Read(p)
-	if err == io.EOF {
-		b.over.Store(true)
-	}
-	return n, err
-}
-
-func (b *uploadBody) Close() error { return nil }
-
-// leave ends a Read that nobody waits for any more.
-func (b *uploadBody) leave() {
-	if !b.over.Load() {
-		b.src.stop()
-		b.src.ctl.SetReadDeadline(time.Now().Add(bodyGrace))
-	}
-}
+func (b uploadBody) Close() error { return nil }
 
 // clientBody is the client's body. One of a call in both directions may rest
 // for as long as the two like, so the pace of uploads is not asked of it.
@@ -159,7 +142,7 @@ func (x *exchange) clientBody() io.ReadCloser {
 	src := newClientBody(x.w, x.r)
 	src.ctl.EnableFullDuplex()
 	src.patient = isGRPC(x.r.Header)
-	return &uploadBody{src: src}
+	return uploadBody{src}
 }
 
 func isGRPC(h http.Header) bool {
@@ -199,6 +182,7 @@ type connGuard struct {
 	nc     net.Conn
 	resets atomic.Int64
 	since  atomic.Int64 // Unix ns, begin of the window
+	unsure atomic.Bool  // HTTP/1: the contexts of its requests may be cancelled though the client is there
 }
 
 type guardKey struct{}

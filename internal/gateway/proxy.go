@@ -24,6 +24,7 @@ type exchange struct {
 	g     *Gateway
 	w     http.ResponseWriter
 	r     *http.Request
+	ctx   context.Context // ends when the client goes away
 	start time.Time
 	try   time.Time // when the attempt that goes on began; start for the first
 
@@ -31,6 +32,7 @@ type exchange struct {
 	body   []byte // a small body, whole
 	stream bool   // the body is sent while it is read
 
+	upload   *clientBody // that goes on beside the answer; nil = none
 	rule     *rule
 	cookie   string        // to be set in the answer
 	capped   *versionState // whose busy counts this request
@@ -52,7 +54,10 @@ type result struct {
 // ServeHTTP routes one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	now := time.Now()
-	x := exchange{g: g, w: w, r: r, start: now, try: now}
+	x := exchange{g: g, w: w, r: r, ctx: r.Context(), start: now, try: now}
+	if r.ProtoMajor == 1 && x.ctx.Err() != nil {
+		x.doubt()
+	}
 	if !x.admit() || !x.readSmallBody() {
 		return
 	}
@@ -63,6 +68,16 @@ func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if !intact {
 		// The answer cannot be given or finished: the client must see that.
 		panic(http.ErrAbortHandler)
+	}
+}
+
+// doubt looks into a context that was cancelled before the request began. Where
+// the gateway itself may have caused that, see clientBody.stop, the request is
+// served, and is the last one of its connection.
+func (x *exchange) doubt() {
+	if conn, ok := x.ctx.Value(guardKey{}).(*connGuard); ok && conn.unsure.Load() {
+		x.ctx = context.WithoutCancel(x.ctx)
+		x.w.Header()["Connection"] = []string{"close"}
 	}
 }
 
@@ -203,7 +218,7 @@ func (x *exchange) holds(v *version, tries int) bool {
 
 // over says whether the request has run out of time or out of a client.
 func (x *exchange) over() bool {
-	return x.begun || x.r.Context().Err() != nil || (!x.deadline.IsZero() && !time.Now().Before(x.deadline))
+	return x.begun || x.ctx.Err() != nil || (!x.deadline.IsZero() && !time.Now().Before(x.deadline))
 }
 
 // next begins the next attempt within the version, or gives nil.
@@ -371,7 +386,7 @@ func (x *exchange) attempt(v *version, e *endpoint) result {
 	if v.h2c {
 		return x.attemptH2(v, e)
 	}
-	ctx := x.r.Context()
+	ctx := x.ctx
 	young := x.g.o.UpstreamIdle
 	if !x.repeatable() {
 		young = youngIdle
@@ -402,7 +417,7 @@ func (x *exchange) attempt(v *version, e *endpoint) result {
 
 // undialled says what a failed dial means.
 func (x *exchange) undialled(v *version, e *endpoint, err error) result {
-	if x.r.Context().Err() != nil {
+	if x.ctx.Err() != nil {
 		return result{outcome: clientGone}
 	}
 	e.suspect.Store(time.Now().Add(suspectFor).UnixNano())
@@ -432,7 +447,7 @@ func (x *exchange) headDeadline() time.Time {
 // limit sets c's deadline, and leaves one that the client's going away has set.
 func (x *exchange) limit(c *conn, t time.Time) {
 	c.nc.SetDeadline(t)
-	if x.r.Context().Err() != nil {
+	if x.ctx.Err() != nil {
 		c.nc.SetDeadline(aborted)
 	}
 }
@@ -449,10 +464,12 @@ func (x *exchange) converse(c *conn, v *version, e *endpoint) (res result, reusa
 	var up *upload
 	if x.stream && err == nil {
 		up = x.beginUpload(c)
+		x.upload = up.src
 		defer func() {
 			if !up.finish(c, res.outcome < clientGone) {
 				reusable = false
 			}
+			x.leaveEarly() // for an answer of the gateway's own
 		}()
 	}
 	resp, err := x.awaitAnswer(c, up)
@@ -484,7 +501,7 @@ func (x *exchange) converse(c *conn, v *version, e *endpoint) (res result, reusa
 // broken says what a failure to get an answer means.
 func (x *exchange) broken(err error, undone bool) result {
 	switch {
-	case x.r.Context().Err() != nil:
+	case x.ctx.Err() != nil:
 		return result{outcome: clientGone}
 	case isTimeout(err):
 		return result{outcome: timedOut}
@@ -526,8 +543,18 @@ func (x *exchange) sendHead(v *version, resp *http.Response) {
 	for k := range resp.Trailer {
 		h.Add("Trailer", k)
 	}
+	x.leaveEarly()
 	x.begun = true
 	x.w.WriteHeader(resp.StatusCode)
+}
+
+// leaveEarly tells an HTTP/1 client that its connection ends with this answer,
+// if the answer comes before the request's body has ended: what is left of the
+// body is not wanted.
+func (x *exchange) leaveEarly() {
+	if x.upload != nil && !x.begun && !x.upload.over.Load() && x.r.ProtoMajor == 1 {
+		x.w.Header()["Connection"] = []string{"close"}
+	}
 }
 
 // relay gives the client the answer whose head is resp.
@@ -549,7 +576,7 @@ func (x *exchange) relay(c *conn, e *endpoint, v *version, resp *http.Response) 
 		x.sendTrailers(resp)
 		return res, !resp.Close && c.br.Buffered() == 0
 	case ended != nil && ended(): // drained: the client sees the stream end and comes again
-	case end == errClient || x.r.Context().Err() != nil:
+	case end == errClient || x.ctx.Err() != nil:
 		res.outcome = clientGone
 	default:
 		x.g.o.Logger.Debug("relaying an answer", "version", v.name, "replica", e.Replica, "error", end)

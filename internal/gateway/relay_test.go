@@ -642,3 +642,77 @@ func TestExpectContinueAsksTheEndpoint(t *testing.T) {
 		nc.Close()
 	}
 }
+
+// What happens to an upload must not outlive it: the connection's next request
+// is served, whether the endpoint cut the connection, answered early or took
+// the whole body.
+func TestTheNextRequestAfterAnUpload(t *testing.T) {
+	var how atomic.Value
+	addr := rawBackend(t, func(n int, c net.Conn, br *bufio.Reader) {
+		for {
+			r, err := http.ReadRequest(br)
+			if err != nil {
+				return
+			}
+			if r.Method == "GET" {
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nnext")
+				continue
+			}
+			if how.Load() == "early" {
+				io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+				io.Copy(io.Discard, r.Body)
+				continue
+			}
+			io.Copy(io.Discard, r.Body)
+			if how.Load() == "cut" {
+				return
+			}
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+		}
+	})
+	f := newFront(t, gateway.Options{})
+	f.swap(t, table(1, all("v1"), version("v1", addr)))
+	for _, h := range []string{"whole", "cut", "early", "early and slow"} {
+		how.Store(strings.TrimSuffix(h, " and slow"))
+		for i := range 20 {
+			c := &caller{addr: f.addr}
+			var body io.Reader = bytes.NewReader(make([]byte, 50_000))
+			if strings.HasSuffix(h, "slow") {
+				if i == 3 {
+					c.close()
+					break
+				}
+				// The rest comes long after the answer.
+				body = io.MultiReader(bytes.NewReader(make([]byte, 25_000)), &late{100 * time.Millisecond}, bytes.NewReader(make([]byte, 25_000)))
+			}
+			req, _ := http.NewRequest("PUT", f.url, body)
+			if strings.HasSuffix(h, "slow") {
+				req.ContentLength = 50_000
+			}
+			code, _, err := c.do(req)
+			want := 200
+			if h == "cut" {
+				want = 502
+			}
+			if code != want || err != nil {
+				t.Fatalf("%s: the upload: %d %v", h, code, err)
+			}
+			if c.nc == nil {
+				continue // the gateway has said that it closes
+			}
+			req, _ = http.NewRequest("GET", f.url, nil)
+			if code, got, err := c.do(req); code != 200 || got != "next" || err != nil {
+				t.Fatalf("%s: the request after it: %d %q %v", h, code, got, err)
+			}
+			c.close()
+		}
+	}
+}
+
+// late is a pause in a body.
+type late struct{ d time.Duration }
+
+func (l *late) Read([]byte) (int, error) {
+	time.Sleep(l.d)
+	return 0, io.EOF
+}
