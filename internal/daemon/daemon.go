@@ -375,10 +375,12 @@ func (d *Daemon) accept() {
 func (d *Daemon) end() error {
 	d.stop()
 	var errs []error
-	errs = append(errs, ignoreClosed(d.users.Close()))
+	if !d.isOpen() {
+		errs = append(errs, ignoreClosed(d.users.Close())) // who waits to be let in
+	}
 	patience, cancel := context.WithTimeout(d.now, d.o.ShutdownTimeout)
 	defer cancel()
-	if err := d.gw.Shutdown(patience); err != nil {
+	if err := ignoreClosed(d.gw.Shutdown(patience)); err != nil {
 		errs = append(errs, fmt.Errorf("requests were cut: %w", err))
 	}
 	d.work.Wait()
