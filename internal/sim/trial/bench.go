@@ -41,7 +41,7 @@ type Group struct {
 
 // Defaults of the benchmark.
 const (
-	benchRuns    = 25
+	benchRuns    = 40
 	benchHorizon = 90 * time.Minute
 	goldenData   = "golden.json"
 	goldenTable  = "golden.md"
@@ -317,37 +317,56 @@ func (t *Table) summary(p func(string, ...any)) {
 		title    string
 		from, to float64
 	}{{"bound below 10 s", 1e-9, 10}, {"bound 10 to 60 s", 10, 60}, {"bound 1 to 10 min", 60, 600}, {"bound above 10 min", 600, math.Inf(1)}, {"no bound", -1, 1e-9}}
-	for _, c := range classes {
-		rows := pick(func(r *Row) bool { return r.Wrong && r.Bound >= c.from && r.Bound < c.to })
-		line(c.title+": caught, harm over the bound's", rows, func(i int, rows []Row) string {
-			sum := Share{}
-			logs, n := 0.0, 0.0
-			for k := range rows {
-				x := &rows[k].Cells[i]
-				s := x.caught()
-				sum.K, sum.N = sum.K+s.K, sum.N+s.N
-				if rows[k].Harm > 0 && x.Harm.Mean > 0 {
-					logs, n = logs+math.Log(x.Harm.Mean/rows[k].Harm), n+1
-				}
+	for _, set := range []struct {
+		title string
+		fair  bool
+	}{{"errors in fair weather, ", true}, {"all else, ", false}} {
+		for _, c := range classes {
+			rows := pick(func(r *Row) bool {
+				return r.Wrong && (r.Group == fairGroup) == set.fair && r.Bound >= c.from && r.Bound < c.to
+			})
+			line(set.title+c.title+": caught, harm over the bound's", rows, caughtAndHarm)
+			if c.to > 1 {
+				line(set.title+c.title+": information used over the bound's", rows, informationUsed)
 			}
-			if n == 0 {
-				return fmt.Sprintf("%.0f %%", 100*sum.Value())
-			}
-			return fmt.Sprintf("%.0f %%, %s", 100*sum.Value(), amount(math.Exp(logs/n)))
-		})
-		line(c.title+": information used over the bound's", pick(func(r *Row) bool { return r.Wrong && r.Bound > 0 && r.Bound >= c.from && r.Bound < c.to }), func(i int, rows []Row) string {
-			logs, n := 0.0, 0.0
-			for k := range rows {
-				if x := &rows[k].Cells[i]; x.Ratio > 0 && x.caught().Value() >= 0.95 {
-					logs, n = logs+math.Log(x.Ratio), n+1
-				}
-			}
-			if n == 0 {
-				return "-"
-			}
-			return fmt.Sprintf("%s (of %.0f)", amount(math.Exp(logs/n)), n)
-		})
+		}
 	}
+}
+
+// fairGroup is the file of scenarios that differ in traffic, base rate and size
+// of the regression alone.
+const fairGroup = "errors"
+
+func caughtAndHarm(i int, rows []Row) string {
+	sum := Share{}
+	logs, n := 0.0, 0.0
+	for k := range rows {
+		x := &rows[k].Cells[i]
+		s := x.caught()
+		sum.K, sum.N = sum.K+s.K, sum.N+s.N
+		if rows[k].Harm > 0 && x.Harm.Mean > 0 {
+			logs, n = logs+math.Log(x.Harm.Mean/rows[k].Harm), n+1
+		}
+	}
+	if n == 0 {
+		return fmt.Sprintf("%.0f %%", 100*sum.Value())
+	}
+	return fmt.Sprintf("%.0f %%, %s", 100*sum.Value(), amount(math.Exp(logs/n)))
+}
+
+// informationUsed is the geometric mean over scenarios that are caught in 95 % of
+// runs.
+func informationUsed(i int, rows []Row) string {
+	logs, n := 0.0, 0.0
+	for k := range rows {
+		if x := &rows[k].Cells[i]; x.Ratio > 0 && x.caught().Value() >= 0.95 {
+			logs, n = logs+math.Log(x.Ratio), n+1
+		}
+	}
+	if n == 0 {
+		return "-"
+	}
+	return fmt.Sprintf("%s (of %.0f)", amount(math.Exp(logs/n)), n)
 }
 
 func dash(ok bool, text string) string {
