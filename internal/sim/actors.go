@@ -392,6 +392,7 @@ func (w *World) goBack() {
 	}
 	if p.replicas == 0 {
 		p.scale(1+w.rng.IntN(3), w.now)
+		w.cluster.most = max(w.cluster.most, p.replicas)
 	}
 	if w.chance(0.3) {
 		p.limit = 0
