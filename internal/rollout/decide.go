@@ -243,6 +243,7 @@ func (p *pass) mark(m Mark) {
 	}
 }
 
+// unmark takes a revision off the list.
 func (p *pass) unmark(r Revision) {
 	kept := p.st.Marks[:0:0]
 	for _, m := range p.st.Marks {
@@ -284,7 +285,7 @@ func (p *pass) release(r Revision) {
 // begin starts a move to a revision. Its first weight comes later.
 func (p *pass) begin(w *Workload, move Move, try int, n int) {
 	st := &p.st
-	granted := Weight(0)
+	seen := st.Phase == Idle && st.Granted == 0 && !st.LiveAt.IsZero()
 	st.Canary = objectOf(*w)
 	st.Move, st.Try = move, try
 	st.Phase, st.Started = Preparing, p.now
@@ -305,7 +306,10 @@ func (p *pass) begin(w *Workload, move Move, try int, n int) {
 	p.release(w.Revision)
 	p.restart()
 	p.water(w)
-	p.grant(granted, n)
+	if !seen { // at rest everything goes to stable, which was seen and does not change
+		p.grant(0, n)
+	}
+	p.inForce = false // its first step is the next pass's
 }
 
 func (p *pass) plan(m Move) []Step {
@@ -437,7 +441,11 @@ func (p *pass) decision() Decision {
 	d.Status = p.status
 	d.Next = *st
 	d.Lowers = d.Traffic != nil && (lowers(*d.Traffic, p.obs.Route, p.was) || (st.Phase == RollingBack && p.was.Phase != RollingBack))
-	d.Save = saveFor(p.was, *st)
+	if d.Save = saveFor(p.was, *st); d.Traffic != nil && p.rises(*d.Traffic) {
+		// Restated over a lower split, maybe by a leader that is none any more:
+		// the store's version is the fence.
+		d.Save = SaveMust
+	}
 	return d
 }
 
@@ -481,6 +489,11 @@ func (p *pass) recover() bool {
 		p.pausePolicy(fmt.Sprintf("%s is not in force, and %d of %d replicas of %s are ready after %s", p.st.Granted, n, need, p.st.Canary.Revision.Label(), short(p.st.WaitFor)))
 	}
 	return true
+}
+
+// rises: the split gives the canary more than the route was seen to give it.
+func (p *pass) rises(t Traffic) bool {
+	return t.Canary != "" && p.obs.Route.Known == Present && t.Weight > p.obs.Route.Weights[t.Canary]
 }
 
 // strands: the split would take traffic from somebody who answers and give it

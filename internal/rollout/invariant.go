@@ -73,7 +73,7 @@ func Check(spec Spec, was State, obs Observation, d Decision) *Violation {
 		}
 	}
 	for _, m := range was.Marks {
-		if m.Kind == Condemned && !stillMarked(next, m) && !names(d.Events, EvRetryStarted, EvPromoted, EvStableChanged, EvAdopted, EvStateRebuilt) && len(next.Marks) < 50 {
+		if m.Kind == Condemned && !stillMarked(next, m) && !names(d.Events, EvRetryStarted, EvUndoStarted, EvPromoted, EvStableChanged, EvAdopted, EvStateRebuilt) && len(next.Marks) < 50 {
 			return bad("I17", "%s is not condemned any more", m.Revision)
 		}
 	}

@@ -119,6 +119,7 @@ func (p *pass) undoes() bool {
 			p.refuse(c, fmt.Sprintf("the Deployment of %s has been deleted.", st.Previous.Revision.Label()))
 			continue
 		}
+		p.unmark(prev.Revision) // whatever was held against it: a person asks for it by name
 		n := p.event(EvUndoStarted, c.By, st.Stable.Revision.Label(), prev.Revision.Label(),
 			fmt.Sprintf("%s goes back to %s%s: capacity first, then one switch.", c.By, prev.Revision.Label(), reason(c)))
 		held := Weight(0)
@@ -329,13 +330,7 @@ func (p *pass) retry(c Command) {
 		return
 	}
 	try := newest.Tries + 1
-	kept := st.Marks[:0:0]
-	for _, m := range st.Marks {
-		if m.Revision != w.Revision {
-			kept = append(kept, m)
-		}
-	}
-	st.Marks = kept
+	p.unmark(w.Revision)
 	n := p.event(EvRetryStarted, c.By, "", w.Revision.Label(), fmt.Sprintf("%s tries %s again%s (try %d; the judge asks for more evidence each time).", c.By, w.Revision.Label(), reason(c), try+1))
 	p.begin(w, MoveCanary, try, n)
 }

@@ -228,8 +228,12 @@ func (p *pass) prepare() {
 		}
 	}
 	p.windows()
-	if !p.inForce && p.st.Move == MoveCanary {
+	switch {
+	case st.Move != MoveCanary:
+	case !p.inForce:
 		p.wait(WaitRoute, "Waiting: the route does not yet hold what was decided.")
+	case st.LiveAt.IsZero(): // whoever had traffic before has none any more
+		p.wait(WaitTraffic, fmt.Sprintf("Waiting until the split that %s starts from is seen in force.", v))
 	}
 	need := p.need(first)
 	n, ok := p.ready(st.Canary.Revision)
@@ -779,13 +783,7 @@ func (p *pass) finish(by, why string) {
 	if full := p.need(Whole); full > st.R {
 		st.Given = Given{Revision: now.Revision, Count: full, R: st.R}
 	}
-	kept := st.Marks[:0:0] // stable is on no list
-	for _, m := range st.Marks {
-		if m.Revision != now.Revision {
-			kept = append(kept, m)
-		}
-	}
-	st.Marks = kept
+	p.unmark(now.Revision) // stable is on no list
 	if mark == Retired {
 		p.mark(Mark{Revision: old.Revision, Kind: Retired, Promoted: true, At: p.now, Why: "replaced by " + now.Revision.Label()})
 	}

@@ -387,6 +387,9 @@ func (p *pass) drain(l *Leaving, live, bounded bool) {
 	if r.Known == Present && r.Weights[l.Revision] > 0 { // somebody gave it traffic again, or the write was lost
 		l.unsee()
 	}
+	if c := r.Requests[l.Revision]; l.Gone && r.Known == Present && r.Measured && !r.HasReceipt && c != l.LastCount {
+		l.Gone, l.Quiet, l.LastCount = false, 0, c // quiet for a while is not gone
+	}
 	if l.Gone {
 		return
 	}
