@@ -682,7 +682,7 @@ func (w *World) gap() {
 
 func (w *World) kill() {
 	if w.eng != nil && w.former == nil && w.chance(0.4) {
-		w.own.former = true
+		w.own.former, w.led = true, true
 		w.former = &former{w.eng, w.own, w.now.Add(w.between(time.Second, time.Minute))}
 		w.eng = nil
 		w.nextPass = w.now.Add(w.between(0, time.Second))

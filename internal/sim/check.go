@@ -131,12 +131,16 @@ func (v *view) checkRaise(want rollout.Traffic, had rollout.Weight, st rollout.S
 		w.failf("I9", "%s is to have %s (had %s) while its readiness is not known", c, want.Weight, had)
 		return
 	}
-	r := w.checks.most
+	r := 0
+	if w.checks.canary == c && w.checks.started.Equal(st.Started) {
+		r = w.checks.most
+	}
 	if s := v.cluster.find(want.Stable); s != nil {
-		r = max(r, s.Replicas)
-		if g := st.Given; g.Revision == want.Stable && g.Count == s.Replicas {
-			r = max(w.checks.most, g.R)
+		n := s.Replicas
+		if g := st.Given; g.Revision == want.Stable && g.Count == n {
+			n = g.R
 		}
+		r = max(r, n)
 	}
 	least := w.need(want.Weight, r)
 	if st.Unjudged {
@@ -276,7 +280,9 @@ func (w *World) checkSaved(s engine.Saved) {
 	for rev := range c.condemned {
 		marked := !c.condemned[rev] // it has another name now, under which it is no candidate
 		for _, m := range st.Marks {
-			marked = marked || (m.Revision == rev && m.Kind == rollout.Condemned)
+			d := w.cluster.find(rev) // an older look may have shown it under an older name
+			same := m.Revision == rev || (d != nil && m.UID == d.uid)
+			marked = marked || (same && m.Kind == rollout.Condemned)
 		}
 		if !marked && len(st.Marks) < 50 {
 			w.failf("I17", "%s is not condemned any more", rev)
@@ -543,7 +549,7 @@ func (w *World) checkFixedPoint(res engine.Result) {
 	st := res.Decision.Next
 	for range 12 {
 		d := rollout.Decide(w.spec, st, res.Seen, res.At)
-		if len(d.Events) == 0 && d.Save != rollout.SaveMust {
+		if len(d.Events) == 0 {
 			return
 		}
 		st = d.Next

@@ -67,6 +67,7 @@ type World struct {
 	eng      *engine.Engine
 	own      *view // eng's
 	former   *former
+	led      bool // two led at once: what one has saved the other has not told
 	nextPass time.Time
 	wake     time.Time // as the engine asked, in its own time; zero = when something changes
 	poked    time.Time // something changed, and the host hears of it then
