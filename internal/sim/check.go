@@ -494,6 +494,12 @@ func (w *World) checkAdvance(res engine.Result) {
 	if w.spec.Analysis.None || st.Move != rollout.MoveCanary || st.Full || next.Full || st.Unjudged || next.Unjudged {
 		return
 	}
+	// I8: by rule never more than the step in force asks for.
+	if next.Canary.Revision == st.Canary.Revision && next.Granted > st.Granted && next.Step < len(next.Plan) {
+		if most := max(next.Plan[next.Step].Weight, st.Granted); next.Granted > most {
+			w.failf("I8", "step %d asks for %s and %s is granted", next.Step+1, most, next.Granted)
+		}
+	}
 	for _, p := range st.Pauses {
 		if p.Kind == rollout.PauseHand && !paused(w.spec, next) {
 			return // a person resumed above the weight that a hand had set
