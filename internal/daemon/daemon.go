@@ -75,7 +75,7 @@ func (o Options) withDefaults() (Options, error) {
 }
 
 func (o Options) engine() engine.Options {
-	return engine.Options{SaveEvery: o.SaveEvery, LookAtRest: time.Second}
+	return engine.Options{SaveEvery: o.SaveEvery, LookAtRest: 5 * time.Second}
 }
 
 // Daemon runs the applications of one folder. It is an httpapi.Host.

@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"sort"
 	"sync"
 	"sync/atomic"
@@ -127,20 +128,24 @@ func (t *tally) cumulative() (counts []uint64, total uint64) {
 
 // serviceState is what is known of a service over all tables.
 type serviceState struct {
-	name, namespace, host string
-	notFound, noEndpoint  atomic.Uint64
-	goneSince             time.Time // zero while a table has it
+	name                 string
+	place                atomic.Pointer[place] // as the last table has it; read while tables are swapped
+	notFound, noEndpoint atomic.Uint64
+	goneSince            time.Time // zero while a table has it
 
 	mu       sync.Mutex
 	versions map[string]*versionState
 }
 
+// place is where a service stands, as metrics name it.
+type place struct{ namespace, host string }
+
 // versionState is what is known of a version over all tables.
 type versionState struct {
 	service  *serviceState
 	name     string
-	workload string
-	last     atomic.Int64 // Unix time of the last begin or end, in ns
+	workload atomic.Pointer[string] // as the last table has it
+	last     atomic.Int64           // Unix time of the last begin or end, in ns
 	turn     atomic.Uint64
 	busy     atomic.Int64 // requests that count towards MaxInFlight
 	shed     atomic.Uint64
@@ -159,14 +164,11 @@ func (g *Gateway) serviceState(ts Service) *serviceState {
 		s = &serviceState{name: ts.Name, versions: map[string]*versionState{}}
 		g.services[ts.Name] = s
 	}
-	s.namespace = ts.Namespace
-	if s.namespace == "" {
-		s.namespace = "default"
-	}
-	s.host = ts.Name
+	at := place{namespace: cmp.Or(ts.Namespace, "default"), host: ts.Name}
 	if len(ts.Hosts) > 0 {
-		s.host = hostKey(ts.Hosts[0])
+		at.host = hostKey(ts.Hosts[0])
 	}
+	s.place.Store(&at)
 	s.goneSince = time.Time{}
 	return s
 }
@@ -179,10 +181,8 @@ func (s *serviceState) versionState(tv Version) *versionState {
 		v = &versionState{service: s, name: tv.Name, endpoints: map[Endpoint]*endpoint{}}
 		s.versions[tv.Name] = v
 	}
-	v.workload = tv.Workload
-	if v.workload == "" {
-		v.workload = tv.Name
-	}
+	workload := cmp.Or(tv.Workload, tv.Name)
+	v.workload.Store(&workload)
 	return v
 }
 
@@ -274,7 +274,7 @@ func (s *serviceState) sorted() []*versionState {
 }
 
 func (v *versionState) stats() VersionStats {
-	vs := VersionStats{Name: v.name, Workload: v.workload, Shed: v.shed.Load()}
+	vs := VersionStats{Name: v.name, Workload: *v.workload.Load(), Shed: v.shed.Load()}
 	if n := v.last.Load(); n != 0 {
 		vs.LastRequest = time.Unix(0, n)
 	}

@@ -72,7 +72,8 @@ func (c collector) Collect(ch chan<- prometheus.Metric) {
 
 func (v *versionState) collect(send func(prometheus.Metric, error)) {
 	s := v.service
-	labels := []string{"source", "serin-gateway", s.host, s.name, s.namespace, v.workload, s.namespace, v.name, "http"}
+	at := s.place.Load()
+	labels := []string{"source", "serin-gateway", at.host, s.name, at.namespace, *v.workload.Load(), at.namespace, v.name, "http"}
 	t, inFlight := v.sum()
 	for o, n := range t.codes {
 		code, flags, grpc := o.labels()

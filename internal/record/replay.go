@@ -66,6 +66,7 @@ func (r *Replayer) Next(l Line) (Answer, error) {
 	var all []rollout.Event
 	var d rollout.Decision
 	var obs rollout.Observation
+	var rep analysis.Report
 	for range maxPasses {
 		var seen *engine.Sampled
 		if look && r.state.Stable.Revision != "" {
@@ -73,6 +74,9 @@ func (r *Replayer) Next(l Line) (Answer, error) {
 			seen, look = &s, false // one look is one look
 		}
 		d, obs = r.mind.Think(r.state, r.observation(l), seen, l.Time)
+		if seen != nil || rep.Verdict == analysis.Unavailable {
+			rep = obs.Report // what this line was judged to say; a later pass of it has not looked
+		}
 		if broken := rollout.Check(r.spec, r.state, obs, d); broken != nil {
 			d = rollout.Decision{Next: r.state, Status: rollout.Status{Message: "A decision was not carried out, because it breaks what must hold: " + broken.Error()}}
 			break
@@ -87,7 +91,7 @@ func (r *Replayer) Next(l Line) (Answer, error) {
 		}
 	}
 	r.status = d.Status
-	return r.answer(l, d, obs.Report, all), err
+	return r.answer(l, d, rep, all), err
 }
 
 // appear notes when versions are first seen.
@@ -142,6 +146,10 @@ func (r *Replayer) workloads(l Line) rollout.Workloads {
 			if rev.Replicas == nil {
 				w.Replicas = *rev.Ready
 			}
+		}
+		if !w.ReadyKnown && len(rev.Pods) > 0 {
+			// A pod that is seen answers; how many were asked for is not said.
+			w.Ready, w.ReadyKnown, w.Replicas = len(rev.Pods), true, max(w.Replicas, len(rev.Pods))
 		}
 		all.Known = rollout.Present
 		all.Items = append(all.Items, w)

@@ -30,6 +30,9 @@ type bench struct {
 	d    Decision
 	log  []Event
 
+	before input // of the last pass
+	passes int
+
 	frozenRoute bool // the router does not take writes
 	frozenScale bool // replicas do not follow
 	noReceipt   bool // as Istio: no receipt, counts only
@@ -59,6 +62,14 @@ func load(r Revision, replicas int, since time.Time) Workload {
 
 func good() analysis.Report {
 	return analysis.Report{Verdict: analysis.Pass, Sentence: "nothing is wrong.", Calm: true, Advance: 1, CanaryRequests: 500, StableRequests: 5000, Scored: time.Hour}
+}
+
+// input is what one pass is given.
+type input struct {
+	spec Spec
+	st   State
+	obs  Observation
+	now  time.Time
 }
 
 // newBench has v1 adopted and at rest.
@@ -137,25 +148,38 @@ func (b *bench) tick(d time.Duration) Decision {
 
 func (b *bench) pass() Decision {
 	b.t.Helper()
+	b.before = input{b.spec, b.st, b.obs, b.now}
 	d := Decide(b.spec, b.st, b.obs, b.now)
 	if v := Check(b.spec, b.st, b.obs, d); v != nil {
 		b.t.Fatalf("%v\n%s", v, b.story())
 	}
-	if again := Decide(b.spec, b.st, b.obs, b.now); !reflect.DeepEqual(d, again) {
-		b.t.Fatalf("the same input had two answers")
+	b.st, b.d = d.Next, d
+	if b.passes++; len(d.Events) > 0 || b.passes%64 == 0 { // the rest moved clocks alone
+		b.st = b.saved(d)
 	}
+	b.log = append(b.log, d.Events...)
+	b.apply(d)
+	return d
+}
+
+// saved is what comes back from the store, for an input whose answer is the
+// same twice.
+func (b *bench) saved(d Decision) (back State) {
+	b.t.Helper()
 	raw, err := json.Marshal(d.Next)
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	var back State
 	if err := json.Unmarshal(raw, &back); err != nil {
 		b.t.Fatal(err)
 	}
-	b.st, b.d = back, d
-	b.log = append(b.log, d.Events...)
-	b.apply(d)
-	return d
+	if len(d.Events) > 0 {
+		was := b.before
+		if again := Decide(was.spec, was.st, was.obs, was.now); !reflect.DeepEqual(d, again) {
+			b.t.Fatalf("the same input had two answers")
+		}
+	}
+	return back
 }
 
 func (b *bench) apply(d Decision) {
