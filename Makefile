@@ -28,8 +28,8 @@ quick: ## the inner loop: everything, fewer worlds, no race detector
 	SERIN_WORLDS=300 $(GO) test ./...
 
 test-long: ## 100,000 worlds and the judge's full campaigns, without the race detector
-	SERIN_WORLDS=100000 $(GO) test -timeout 120m -count=1 ./internal/sim/...
-	SERIN_CAMPAIGN=full $(GO) test -timeout 180m -count=1 ./internal/analysis/... ./internal/sim/worlds/...
+	SERIN_WORLDS=100000 $(GO) test -timeout 120m -count=1 ./internal/sim
+	$(GO) test -timeout 300m -count=1 ./internal/sim/worlds -run Campaign -v -sets healthy,weather,blind,latency,cold,clean,ugly,slow,onset -runs 1000
 
 lint: ## gofmt, vet, staticcheck, generated files, govulncheck where its database can be reached
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }
@@ -44,8 +44,8 @@ generate: ## write generated files anew
 bench-gateway: ## the gateway beside nginx and HAProxy on the same work (Debian packages)
 	./test/bench-gateway/run
 
-bench-judge: build ## the judge beside the peers' rules on the public set of scenarios
-	./bin/serin simulate --scenarios test/scenarios
+bench-judge: build ## the judge beside the peers' rules on the public set of scenarios, against the golden table
+	./bin/serin simulate --scenarios test/scenarios --golden
 
 bench-core: ## one decision, one look, one pass
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/rollout ./internal/analysis ./internal/engine ./internal/gateway
