@@ -137,7 +137,11 @@ func figure(f analysis.Figure) string {
 		}
 		return fmt.Sprintf("%.4g", x)
 	}
+	counted := f.Unit == "share" || f.Unit == "ms" // of requests, so none is no figure
 	of := func(x, n float64) string {
+		if counted && n == 0 {
+			return "-"
+		}
 		if f.Unit == "share" && n > 0 {
 			return fmt.Sprintf("%s of %s = %s", count(x*n), count(n), val(x))
 		}
@@ -156,7 +160,11 @@ func figure(f analysis.Figure) string {
 	if f.Window > 0 {
 		s += "   in " + httpapi.Short(f.Window)
 	}
-	return s + "   " + f.State
+	state := f.State
+	if state == "noData" || (counted && f.CanaryN == 0) {
+		state = "no data"
+	}
+	return s + "   " + state
 }
 
 func signed(x float64, unit string, val func(float64) string) string {

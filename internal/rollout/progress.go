@@ -220,11 +220,11 @@ func (p *pass) prepare() {
 		switch f.Level {
 		case Refuse:
 			if p.status.Stalled == "" {
-				p.status.Stalled = strings.TrimSpace(f.What + " " + f.Remedy)
+				p.status.Stalled = f.String()
 			}
-			p.wait(WaitFinding, "Stalled before any traffic moved: "+strings.TrimSpace(f.What+" "+f.Remedy))
+			p.wait(WaitFinding, "Stalled before any traffic moved: "+f.String())
 		case Wait:
-			p.wait(WaitData, "Waiting: "+strings.TrimSpace(f.What+" "+f.Remedy))
+			p.wait(WaitData, "Waiting: "+f.String())
 		}
 	}
 	p.windows()

@@ -302,6 +302,15 @@ type Finding struct {
 	Remedy string `json:"remedy,omitempty"`
 }
 
+// String is the finding as a sentence, with its remedy.
+func (f Finding) String() string {
+	s := sentence(f.What)
+	if f.Remedy != "" {
+		s += " Remedy: " + sentence(f.Remedy)
+	}
+	return s
+}
+
 // ---- State ----
 
 type Phase string
