@@ -58,6 +58,7 @@ type pass struct {
 	inForce bool          // the route holds what is granted, and nobody else wrote it
 	foreign *foreign      // somebody else's split
 	newer   bool          // the route's note is ahead of the state
+	admits  []Command     // that this pass answers
 	forced  *Command      // promote: this step ends now
 	because string        // why the step before ended
 	by      string        // and by whom

@@ -10,10 +10,35 @@ import (
 // This file takes commands. Each is recorded when it is taken, by its id; one
 // that does not fit what its author saw is refused, and that is recorded too.
 
-// fresh are the commands of a verb that have not been taken.
+// commandsPerPass bounds what one pass answers, so that no flood pushes
+// decisions out of the ring before they were told. The rest is the next pass's.
+const commandsPerPass = 20
+
+// admitted are the oldest commands that wait, and an abort wherever it stands.
+func (p *pass) admitted() []Command {
+	if p.admits != nil {
+		return p.admits
+	}
+	p.admits = []Command{}
+	aborts := 0
+	for _, c := range p.obs.Commands {
+		if slices.Contains(p.st.Taken, c.ID) {
+			continue
+		}
+		if abort := c.Verb == VerbAbort && aborts < commandsPerPass; len(p.admits) < commandsPerPass || abort {
+			p.admits = append(p.admits, c)
+			if abort {
+				aborts++
+			}
+		}
+	}
+	return p.admits
+}
+
+// fresh are the admitted commands of a verb that have not been taken.
 func (p *pass) fresh(v Verb) []Command {
 	var out []Command
-	for _, c := range p.obs.Commands {
+	for _, c := range p.admitted() {
 		if c.Verb == v && !slices.Contains(p.st.Taken, c.ID) {
 			out = append(out, c)
 		}
@@ -166,7 +191,7 @@ func (p *pass) people() {
 		p.take(c)
 		p.refuse(c, fmt.Sprintf("%s is the stable version already.", p.st.Stable.Revision.Label()))
 	}
-	for _, c := range p.obs.Commands {
+	for _, c := range p.admitted() {
 		switch c.Verb {
 		case VerbAbort, VerbUndo, VerbPause, VerbApprove, VerbResume, VerbPromote, VerbRetry, VerbAdopt:
 		default:

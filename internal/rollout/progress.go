@@ -440,8 +440,8 @@ func (p *pass) ended(s Step) bool {
 	v := st.Canary.Revision.Label()
 	forced := p.forced
 	end := func(by, why string) bool {
-		if by == "rule" && p.because != "" && p.by != "rule" && p.by != "deadline" {
-			by, why = p.by, p.because+"; "+why // a person set it going in this pass
+		if by == "rule" && p.because != "" && p.by != "rule" {
+			by, why = p.by, p.because+"; "+why // a person, or the deadline, set it going in this pass
 		}
 		p.because, p.by, p.figures = why, by, rep.Figures
 		p.forced = nil
