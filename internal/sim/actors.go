@@ -711,6 +711,9 @@ func (w *World) loseState() {
 
 func (w *World) forget() {
 	w.store = stored{}
+	for _, d := range w.cluster.all { // what was only headroom is forgotten, too
+		w.cluster.most = max(w.cluster.most, d.replicas)
+	}
 	w.checks = checks{ahead: 1 << 30} // numbering goes on from the route's note
 	w.checks.init()
 	w.eng, w.former = nil, nil

@@ -176,7 +176,7 @@ func (v *view) checkRaise(want rollout.Traffic, had rollout.Weight, st rollout.S
 		}
 		// A proxy that is slower than the document says shows by its requests.
 		waited := w.now.Sub(v.route.zeroAt[rev])
-		shown := waited < w.spec.Settle || v.route.at.Sub(v.route.lastSent[rev]) < w.spec.Quiet
+		shown := waited < w.spec.Settle || (w.route.lag <= w.spec.Settle && v.route.at.Sub(v.route.lastSent[rev]) < w.spec.Quiet)
 		if v.route.written.of(rev) > 0 || (waited < w.spec.DrainTimeout && shown) {
 			w.failf("I6", "%s gets its first weight while %s is still sent to", c, rev)
 		}
@@ -239,9 +239,9 @@ func (v *view) checkGone(rev rollout.Revision) {
 		return
 	}
 	switch {
-	case r.sending[rev] && (waited < w.spec.Settle || (w.route.measured && r.at.Sub(r.lastSent[rev]) < w.spec.Quiet)):
+	case r.sending[rev] && w.route.sends(rev) && (waited < w.spec.Settle || (w.route.measured && r.at.Sub(r.lastSent[rev]) < w.spec.Quiet)):
 		w.failf("I3", "%s is to be taken away %s after its weight became 0, and a proxy still sends to it", rev, waited)
-	case w.route.receipt && r.inFlight[rev]:
+	case w.route.receipt && r.inFlight[rev] && w.route.of(rev).busyTill.After(w.now):
 		w.failf("I3", "%s is to be taken away %s after its weight became 0, and requests are in flight", rev, waited)
 	}
 }

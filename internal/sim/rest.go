@@ -86,6 +86,9 @@ func (w *World) restless() string {
 	if c.lastErr != nil {
 		return "the last pass failed: " + c.lastErr.Error()
 	}
+	if w.led && res.State.N != st.N {
+		return "" // what the former leader saved last is learnt at the next save
+	}
 	status := res.Decision.Status
 	if status.Message == "" {
 		return "it has no message"

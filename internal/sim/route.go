@@ -209,6 +209,16 @@ func (r *route) write(c config, by string, now time.Time, lags func() time.Durat
 // as one that has lost its control plane does.
 func (r *route) remove() { r.exists = false; r.version++ }
 
+// sends says whether any proxy gives the version a share.
+func (r *route) sends(rev rollout.Revision) bool {
+	for i := range r.proxies {
+		if r.proxies[i].inForce.of(rev) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // routeSnap is one look at the route, with what was true at that instant.
 type routeSnap struct {
 	at       time.Time
