@@ -160,9 +160,10 @@ func (v *view) checkRaise(want rollout.Traffic, had rollout.Weight, st rollout.S
 		return
 	}
 	// I6: the first weight of this one comes after the last of another.
-	for rev, sent := range v.route.sending {
+	for rev := range v.route.zeroAt {
+		t := w.route.of(rev)
 		switch {
-		case rev == c, rev == want.Stable, !sent, w.route.of(rev).byHand, v.cluster.find(rev) == nil:
+		case rev == c, rev == want.Stable, t.byHand, v.cluster.find(rev) == nil:
 			continue
 		case v.route.version != w.route.version || v.route.seen.Manager != "serin":
 			continue // an older look, or somebody else's doing: the fence is the version
@@ -171,14 +172,15 @@ func (v *view) checkRaise(want rollout.Traffic, had rollout.Weight, st rollout.S
 		for _, l := range st.Retiring {
 			retiring = retiring || l.Revision == rev
 		}
-		if retiring {
-			continue
-		}
 		// A proxy that is slower than the document says shows by its requests.
 		waited := w.now.Sub(v.route.zeroAt[rev])
 		shown := waited < w.spec.Settle || (w.route.lag <= w.spec.Settle && v.route.at.Sub(v.route.lastSent[rev]) < w.spec.Quiet)
-		if v.route.written.of(rev) > 0 || (waited < w.spec.DrainTimeout && shown) {
+		early := waited < w.spec.DrainTimeout && !retiring
+		switch {
+		case v.route.written.of(rev) > 0, early && v.route.sending[rev] && shown:
 			w.failf("I6", "%s gets its first weight while %s is still sent to", c, rev)
+		case early && w.route.receipt && v.route.inFlight[rev] && t.busyTill.After(w.now) && len(w.jumps) == 0:
+			w.failf("I6", "%s gets its first weight while %s still answers requests", c, rev)
 		}
 	}
 }
