@@ -718,4 +718,5 @@ func (w *World) forget() {
 	w.checks.init()
 	w.eng, w.former = nil, nil
 	w.logf("world", "the saved state is lost")
+	w.stateLost = true
 }

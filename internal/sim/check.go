@@ -179,7 +179,7 @@ func (v *view) checkRaise(want rollout.Traffic, had rollout.Weight, st rollout.S
 		switch {
 		case v.route.written.of(rev) > 0, early && v.route.sending[rev] && shown:
 			w.failf("I6", "%s gets its first weight while %s is still sent to", c, rev)
-		case early && w.route.receipt && v.route.inFlight[rev] && t.busyTill.After(w.now) && len(w.jumps) == 0:
+		case early && w.route.receipt && v.route.inFlight[rev] && t.busyTill.After(w.now) && len(w.jumps) == 0 && !w.stateLost: // a lost state forgets who was leaving
 			w.failf("I6", "%s gets its first weight while %s still answers requests", c, rev)
 		}
 	}

@@ -30,9 +30,10 @@ type Options struct {
 // World is one application, its cluster, its router, its figures and its
 // people, under one clock. It is not for concurrent use.
 type World struct {
-	seed uint64
-	opts Options
-	rng  *rand.Rand
+	stateLost bool // the saved state was lost once: nobody could know what it owed
+	seed      uint64
+	opts      Options
+	rng       *rand.Rand
 
 	start, now time.Time
 	skew       time.Duration // of the engine's clock
