@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/serin-dev/serin/internal/rollout"
 )
 
@@ -151,5 +153,21 @@ func checkMet(t *testing.T, met map[string]int) {
 	rarest := slices.SortedFunc(slices.Values(want), func(a, b string) int { return met[a] - met[b] })[:8]
 	for _, k := range rarest {
 		t.Logf("rare: %s, %d times", k, met[k])
+	}
+}
+
+// TestOneSeedOneWorld: a seed is all there is to a world, traced or not.
+func TestOneSeedOneWorld(t *testing.T) {
+	for seed := uint64(1); seed <= 100; seed++ {
+		a, b, c := New(seed, Options{Trace: true}), New(seed, Options{Trace: true}), New(seed, Options{})
+		a.Run()
+		b.Run()
+		c.Run()
+		if a.Trace() != b.Trace() {
+			t.Fatalf("world %d is not the same twice:\n%s", seed, cmp.Diff(a.Trace(), b.Trace()))
+		}
+		if c.passes != a.passes || c.struck != a.struck || c.store.version != a.store.version {
+			t.Fatalf("world %d is another one without its trace: %d passes, not %d", seed, c.passes, a.passes)
+		}
 	}
 }
