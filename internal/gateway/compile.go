@@ -83,7 +83,10 @@ func (c *checker) service(path string, s Service) {
 		if v.MaxInFlight < 0 {
 			c.add(fmt.Sprintf("%s.versions[%d].maxInFlight", path, i), "%d is negative", v.MaxInFlight)
 		}
-		if v.MaxInFlight > 0 && (!versions[v.Overflow] || v.Overflow == v.Name) {
+		if v.MaxWaiting < 0 {
+			c.add(fmt.Sprintf("%s.versions[%d].maxWaiting", path, i), "%d is negative", v.MaxWaiting)
+		}
+		if v.Overflow != "" && (!versions[v.Overflow] || v.Overflow == v.Name) {
 			c.add(fmt.Sprintf("%s.versions[%d].overflow", path, i), "%q is not another version of the service", v.Overflow)
 		}
 	}
@@ -190,6 +193,9 @@ func (c *checker) extras(path string, r Rule, versions map[string]bool) {
 		if set != 1 {
 			c.add(path+".sticky", "has %d of header, cookie and ownCookie, want exactly one", set)
 		}
+		if s.Path != "" && (s.Path[0] != '/' || strings.ContainsAny(s.Path, ";, \"") || !httpguts.ValidHeaderFieldValue(s.Path)) {
+			c.add(path+".sticky.path", "%q is not a cookie's path", s.Path)
+		}
 	}
 	for i, m := range r.Mirrors {
 		p := fmt.Sprintf("%s.mirrors[%d]", path, i)
@@ -221,12 +227,24 @@ func (c *checker) match(path string, m Match) {
 	if m.Path != nil {
 		c.text(path+".path", *m.Path)
 	}
-	for i, h := range m.Headers {
-		p := fmt.Sprintf("%s.headers[%d]", path, i)
-		if !httpguts.ValidHeaderFieldName(h.Name) || strings.Contains(h.Name, "_") {
-			c.add(p+".name", "%q is not a header that can arrive", h.Name)
+	if m.Scheme != "" && m.Scheme != "http" && m.Scheme != "https" {
+		c.add(path+".scheme", "%q is neither http nor https", m.Scheme)
+	}
+	for what, all := range map[string][]NamedMatch{"headers": m.Headers, "without": m.Without} {
+		for i, h := range all {
+			p := fmt.Sprintf("%s.%s[%d]", path, what, i)
+			if !httpguts.ValidHeaderFieldName(h.Name) || strings.Contains(h.Name, "_") {
+				c.add(p+".name", "%q is not a header that can arrive", h.Name)
+			}
+			c.text(p+".value", h.Value)
 		}
-		c.text(p+".value", h.Value)
+	}
+	for i, q := range m.Query {
+		p := fmt.Sprintf("%s.query[%d]", path, i)
+		if q.Name == "" {
+			c.add(p+".name", "is empty")
+		}
+		c.text(p+".value", q.Value)
 	}
 	for i, k := range m.Cookies {
 		p := fmt.Sprintf("%s.cookies[%d]", path, i)
@@ -319,7 +337,8 @@ type version struct {
 	state     *versionState
 	h2c       bool
 	max       int      // requests in flight; 0 = no bound
-	overflow  *version // where max is set
+	waiting   int      // how many may wait where there is no room
+	overflow  *version // nil: nowhere
 }
 
 // lookup finds the service for a Host header, or nil.
@@ -353,14 +372,19 @@ func (s *service) route(r *http.Request) *rule {
 
 // pick deals one request out. The rule must not be none. cookie is what the
 // answer must set, or "".
-func (ru *rule) pick(r *http.Request) (v *version, cookie string) {
+// user is who asked, where that is to keep them on one replica, or "".
+func (ru *rule) pick(r *http.Request) (v *version, user, cookie string) {
 	if ru.sticky != nil {
 		user, cookie := ru.sticky.user(r)
 		if user != "" {
-			return ru.sticky.choose(user, ru.dests, ru.weights), cookie
+			v := ru.sticky.choose(user, ru.dests, ru.weights)
+			if !ru.sticky.Replica {
+				user = ""
+			}
+			return v, user, cookie
 		}
 	}
-	return ru.deal(), ""
+	return ru.deal(), "", ""
 }
 
 // deal gives the next destination of the split.
@@ -386,9 +410,12 @@ func (ru *rule) holds(r *http.Request) bool {
 
 type matcher struct {
 	method  string
+	scheme  string
 	path    func(string) bool
 	headers []namedMatcher
+	without []namedMatcher
 	cookies []namedMatcher
+	query   []namedMatcher
 }
 
 type namedMatcher struct {
@@ -400,6 +427,9 @@ func (m *matcher) holds(r *http.Request) bool {
 	if m.method != "" && m.method != r.Method {
 		return false
 	}
+	if m.scheme != "" && (m.scheme == "https") != (r.TLS != nil) {
+		return false
+	}
 	if m.path != nil && !m.path(r.URL.EscapedPath()) {
 		return false
 	}
@@ -409,22 +439,45 @@ func (m *matcher) holds(r *http.Request) bool {
 			return false
 		}
 	}
+	for _, h := range m.without {
+		if vv, ok := r.Header[h.name]; ok && h.ok(strings.Join(vv, ",")) {
+			return false
+		}
+	}
 	for _, k := range m.cookies {
 		ck, err := r.Cookie(k.name)
 		if err != nil || !k.ok(ck.Value) {
 			return false
 		}
 	}
+	if m.query != nil {
+		sent := r.URL.Query()
+		for _, q := range m.query {
+			if vv := sent[q.name]; len(vv) == 0 || !q.ok(vv[0]) {
+				return false
+			}
+		}
+	}
 	return true
 }
 
 func compileMatch(m Match) matcher {
-	out := matcher{method: m.Method}
+	out := matcher{method: m.Method, scheme: m.Scheme}
 	if m.Path != nil {
 		out.path = compileText(*m.Path)
+		if m.AnyCase && (m.Path.Kind == Exact || m.Path.Kind == Prefix) {
+			same := compileText(StringMatch{Kind: m.Path.Kind, Value: strings.ToLower(m.Path.Value)})
+			out.path = func(s string) bool { return same(strings.ToLower(s)) }
+		}
 	}
 	for _, h := range m.Headers {
 		out.headers = append(out.headers, namedMatcher{textproto.CanonicalMIMEHeaderKey(h.Name), compileText(h.Value)})
+	}
+	for _, h := range m.Without {
+		out.without = append(out.without, namedMatcher{textproto.CanonicalMIMEHeaderKey(h.Name), compileText(h.Value)})
+	}
+	for _, q := range m.Query {
+		out.query = append(out.query, namedMatcher{q.Name, compileText(q.Value)})
 	}
 	for _, k := range m.Cookies {
 		out.cookies = append(out.cookies, namedMatcher{k.Name, compileText(k.Value)})
@@ -492,7 +545,7 @@ func (g *Gateway) compile(t Table, old *routing, now time.Time) *routing {
 			s.versions[tv.Name] = g.compileVersion(s.stats, tv, now)
 		}
 		for _, tv := range ts.Versions {
-			if tv.MaxInFlight > 0 {
+			if tv.Overflow != "" {
 				s.versions[tv.Name].overflow = s.versions[tv.Overflow]
 			}
 		}
@@ -555,7 +608,7 @@ func (g *Gateway) compileRule(tr Rule, key string, versions map[string]*version,
 
 func (g *Gateway) compileVersion(s *serviceState, tv Version, now time.Time) *version {
 	st := s.versionState(tv)
-	v := &version{name: tv.Name, header: []string{tv.Name}, state: st, h2c: tv.H2C, max: tv.MaxInFlight}
+	v := &version{name: tv.Name, header: []string{tv.Name}, state: st, h2c: tv.H2C, max: tv.MaxInFlight, waiting: tv.MaxWaiting}
 	for _, te := range tv.Endpoints {
 		v.endpoints = append(v.endpoints, g.endpoint(st, te, now))
 	}

@@ -147,7 +147,7 @@ type versionState struct {
 	workload atomic.Pointer[string] // as the last table has it
 	last     atomic.Int64           // Unix time of the last begin or end, in ns
 	turn     atomic.Uint64
-	busy     atomic.Int64 // requests that count towards MaxInFlight
+	room     room
 	shed     atomic.Uint64
 
 	mu        sync.Mutex

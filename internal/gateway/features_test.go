@@ -336,3 +336,103 @@ func TestOverflowGoesToStable(t *testing.T) {
 		t.Errorf("%+v", v)
 	}
 }
+
+// A version that may have two requests at a time and has nowhere to send the
+// rest lets three wait in order, and refuses what is more.
+func TestAFullVersionLetsSomeWait(t *testing.T) {
+	release, arrived := make(chan struct{}), make(chan struct{}, 20)
+	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		io.WriteString(w, "done")
+	})
+	f := newFront(t, gateway.Options{})
+	v := version("v1", b.addr)
+	v.MaxInFlight, v.MaxWaiting = 2, 3
+	f.swap(t, ruled(1, gateway.Rule{Split: all("v1")}, v))
+	codes := make(chan int, 6)
+	for range 6 {
+		go func() {
+			resp, _ := f.do(t, "GET", "/")
+			codes <- resp.StatusCode
+		}()
+	}
+	if code := <-codes; code != 503 {
+		t.Fatalf("the sixth is answered with %d before anybody left, want 503", code)
+	}
+	for range 2 {
+		<-arrived
+	}
+	select {
+	case <-arrived:
+		t.Error("a third request is in flight")
+	default:
+	}
+	close(release)
+	for range 5 {
+		if code := <-codes; code != 200 {
+			t.Errorf("%d after waiting", code)
+		}
+	}
+	if v := f.version(t, "v1"); v.Shed != 1 || v.Endpoints[0].Requests != 5 || v.Endpoints[0].Errors != 0 {
+		t.Errorf("%+v", v)
+	}
+	// Who goes away while waiting leaves no hole: there is room for two again.
+	if resp, _ := f.do(t, "GET", "/"); resp.StatusCode != 200 {
+		t.Errorf("with room again: %d", resp.StatusCode)
+	}
+}
+
+// A user who is kept on a replica stays there while others come and go.
+func TestAUserStaysOnAReplica(t *testing.T) {
+	var backs []gateway.Endpoint
+	for i := range 4 {
+		backs = append(backs, gateway.Endpoint{Replica: fmt.Sprint("r", i), Address: newBackend(t, says(fmt.Sprint("r", i))).addr})
+	}
+	f := newFront(t, gateway.Options{})
+	use := func(n int64, es ...gateway.Endpoint) {
+		f.swap(t, ruled(n, gateway.Rule{Split: all("v1"), Sticky: &gateway.Sticky{Header: "x-user", Replica: true}},
+			gateway.Version{Name: "v1", Endpoints: es}))
+	}
+	on := func(user int) string {
+		_, body := f.do(t, "GET", "/", "X-User", fmt.Sprint(user))
+		return body
+	}
+	use(1, backs...)
+	first, seen := map[int]string{}, map[string]int{}
+	for user := range 80 {
+		first[user] = on(user)
+		seen[first[user]]++
+		if again := on(user); again != first[user] {
+			t.Fatalf("user %d: %s, then %s", user, first[user], again)
+		}
+	}
+	if len(seen) != 4 {
+		t.Errorf("80 users are on %v", seen)
+	}
+	use(2, backs[0], backs[1], backs[3])
+	for user, was := range first {
+		if now := on(user); was != "r2" && now != was {
+			t.Errorf("user %d moved from %s to %s because r2 went", user, was, now)
+		}
+	}
+}
+
+func TestOwnCookieAsAsked(t *testing.T) {
+	b := newBackend(t, says("v1"))
+	f := newFront(t, gateway.Options{})
+	for _, c := range []struct {
+		sticky gateway.Sticky
+		want   string
+	}{
+		{gateway.Sticky{OwnCookie: "u"}, "; Path=/; Max-Age=2592000; HttpOnly; SameSite=Lax"},
+		{gateway.Sticky{OwnCookie: "u", Path: "/shop", Age: time.Hour}, "; Path=/shop; Max-Age=3600; HttpOnly; SameSite=Lax"},
+		{gateway.Sticky{OwnCookie: "u", Age: -1}, "; Path=/; HttpOnly; SameSite=Lax"},
+	} {
+		f.swap(t, ruled(1, gateway.Rule{Split: all("v1"), Sticky: &c.sticky}, version("v1", b.addr)))
+		resp, _ := f.do(t, "GET", "/")
+		if _, rest, _ := strings.Cut(resp.Header.Get("Set-Cookie"), ";"); ";"+rest != c.want {
+			t.Errorf("%+v sets %q", c.sticky, resp.Header.Get("Set-Cookie"))
+		}
+	}
+}

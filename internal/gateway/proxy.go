@@ -34,9 +34,9 @@ type exchange struct {
 
 	upload   *clientBody // that goes on beside the answer; nil = none
 	rule     *rule
-	cookie   string        // to be set in the answer
-	capped   *versionState // whose busy counts this request
-	deadline time.Time     // of the rule's timeout; zero = none
+	cookie   string    // to be set in the answer
+	capped   *room     // that this request has a place in
+	deadline time.Time // of the rule's timeout; zero = none
 
 	hold     bool // a 5xx is not passed on: the request will be repeated
 	shielded bool // this attempt repeats what failed on another version
@@ -155,9 +155,7 @@ func (x *exchange) carry() bool {
 		return true
 	}
 	defer func() {
-		if x.capped != nil {
-			x.capped.busy.Add(-1)
-		}
+		x.leaveRoom()
 		if e != nil { // a panic on the way must not keep e from draining
 			e.release()
 		}
@@ -266,10 +264,18 @@ func (x *exchange) place() (*version, *endpoint) {
 			x.refuse(http.StatusServiceUnavailable, "no version of "+s.name+" that this request may go to has an endpoint")
 			return nil, nil
 		}
-		var v *version
-		v, x.cookie = ru.pick(x.r)
-		v = x.underCap(v)
-		if e := v.choose(nil, x.start); e.acquire() {
+		v, user, cookie := ru.pick(x.r)
+		if v = x.underCap(v, ru); v == nil {
+			return nil, nil
+		}
+		x.cookie = cookie
+		e := (*endpoint)(nil)
+		if user != "" {
+			e = v.replicaFor(user, x.start)
+		} else {
+			e = v.choose(nil, x.start)
+		}
+		if e.acquire() {
 			x.follow(ru)
 			return v, e
 		}
@@ -277,22 +283,47 @@ func (x *exchange) place() (*version, *endpoint) {
 	}
 }
 
-// underCap gives v, or the version that takes what is too much for v.
-func (x *exchange) underCap(v *version) *version {
-	if x.capped != nil {
-		x.capped.busy.Add(-1)
-		x.capped = nil
-	}
+// underCap gives v, or the version that takes what is too much for v; nil where
+// nobody takes it and the client was told so.
+func (x *exchange) underCap(v *version, ru *rule) *version {
+	x.leaveRoom()
 	if v.max == 0 {
 		return v
 	}
-	if v.state.busy.Add(1) <= int64(v.max) || len(v.overflow.endpoints) == 0 {
-		x.capped = v.state
+	if v.state.room.enter(v.max) {
+		x.capped = &v.state.room
 		return v
 	}
-	v.state.busy.Add(-1)
-	v.state.shed.Add(1)
-	return v.overflow
+	if o := v.overflow; o != nil && len(o.endpoints) > 0 && (o.max == 0 || o.state.room.enter(o.max)) {
+		v.state.shed.Add(1)
+		if o.max > 0 {
+			x.capped = &o.state.room
+		}
+		return o
+	}
+	ctx := x.ctx
+	if ru.timeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithDeadline(ctx, x.start.Add(ru.timeout))
+		defer cancel()
+	}
+	if v.state.room.wait(ctx, v.max, v.waiting) {
+		x.capped = &v.state.room
+		return v
+	}
+	if x.ctx.Err() == nil {
+		v.state.shed.Add(1)
+		x.w.Header().Set("Retry-After", "1")
+		x.refuse(http.StatusServiceUnavailable, v.name+" has as many requests as it may have")
+	}
+	return nil
+}
+
+func (x *exchange) leaveRoom() {
+	if x.capped != nil {
+		x.capped.leave()
+		x.capped = nil
+	}
 }
 
 // follow takes from the rule what holds for the whole request.

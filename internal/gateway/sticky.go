@@ -1,6 +1,7 @@
 package gateway
 
 import (
+	"cmp"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -9,6 +10,7 @@ import (
 	"math"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // stickyAge is for how long a browser keeps the gateway's own cookie.
@@ -43,8 +45,14 @@ func (s *sticky) user(r *http.Request) (user, cookie string) {
 	rand.Read(id[:])
 	user = hex.EncodeToString(id[:])
 	user += "." + s.sign(user)
-	c := http.Cookie{Name: s.OwnCookie, Value: user, Path: "/", MaxAge: stickyAge, HttpOnly: true,
+	c := http.Cookie{Name: s.OwnCookie, Value: user, Path: cmp.Or(s.Path, "/"), MaxAge: stickyAge, HttpOnly: true,
 		SameSite: http.SameSiteLaxMode, Secure: r.TLS != nil}
+	switch {
+	case s.Age > 0:
+		c.MaxAge = max(1, int(s.Age/time.Second))
+	case s.Age < 0:
+		c.MaxAge = 0 // net/http leaves the attribute out
+	}
 	return user, c.String()
 }
 
@@ -77,6 +85,27 @@ func (s *sticky) choose(user string, dests []*version, weights []int) *version {
 		if score := float64(weights[i]) / -math.Log(u); score > bestScore {
 			best, bestScore = v, score
 		}
+	}
+	return best
+}
+
+// replicaFor gives the endpoint that keeps a user: the best draw among those
+// that can be connected to. One that comes takes some users, one that goes gives
+// its users to the others, and nobody else moves.
+func (v *version) replicaFor(user string, now time.Time) *endpoint {
+	var best *endpoint
+	var bestDraw uint64
+	for _, e := range v.endpoints {
+		if s := e.suspect.Load(); s != 0 && s > now.UnixNano() {
+			continue
+		}
+		h := sha256.Sum256([]byte(user + "\x00" + e.Replica))
+		if draw := binary.BigEndian.Uint64(h[:8]); best == nil || draw > bestDraw {
+			best, bestDraw = e, draw
+		}
+	}
+	if best == nil {
+		return v.choose(nil, now)
 	}
 	return best
 }

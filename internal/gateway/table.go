@@ -45,10 +45,13 @@ type Version struct {
 	// needs it. Otherwise it speaks HTTP/1.1 to them, whatever the client speaks.
 	H2C bool
 	// MaxInFlight bounds the requests in flight of the version; 0 = no bound.
-	// What is over it goes to the version Overflow of the same service and is
-	// counted as shed: it says nothing about the version.
+	// What is over it goes to the version Overflow of the same service, if that
+	// has room itself. Otherwise at most MaxWaiting requests wait for their turn,
+	// in order, and the rest is answered with 503. What went elsewhere and what
+	// was refused is counted as shed: it says nothing about the version.
 	MaxInFlight int
-	Overflow    string
+	MaxWaiting  int
+	Overflow    string // "" = nowhere
 }
 
 // Endpoint is one replica of a version.
@@ -102,6 +105,14 @@ type Sticky struct {
 	// OwnCookie names a cookie that the gateway sets, signed with
 	// Options.StickyKey. A value with a wrong signature is replaced.
 	OwnCookie string
+
+	// Path and Age are the own cookie's: "/" where Path is empty; 30 days where
+	// Age is 0, and until the browser is closed where it is negative.
+	Path string
+	Age  time.Duration
+	// Replica keeps a user who is known on one replica of the version too, as
+	// long as it is there.
+	Replica bool
 }
 
 // Mirror copies a share of the requests to a version. A copy is not awaited, is
@@ -141,13 +152,17 @@ type Retries struct {
 // Match holds when all of its parts hold. The zero Match matches everything.
 type Match struct {
 	Method  string       // exact; "" = any
+	Scheme  string       // "http" or "https", of the client's connection; "" = any
 	Path    *StringMatch // against the path as it was sent, without the query
+	AnyCase bool         // Path's Exact and Prefix take no notice of case
 	Headers []NamedMatch // several values of one header are joined by ","
+	Without []NamedMatch // headers: a request that one of them holds for does not match
 	Cookies []NamedMatch
+	Query   []NamedMatch // parameters; of one that is there twice the first counts
 }
 
-// NamedMatch is a condition on the value of one header or cookie. A header or
-// cookie that is absent matches nothing.
+// NamedMatch is a condition on the value of one header, cookie or parameter. One
+// that is absent matches nothing.
 type NamedMatch struct {
 	Name  string
 	Value StringMatch

@@ -67,9 +67,14 @@ func TestRulesAndHosts(t *testing.T) {
 	f := newFront(t, gateway.Options{})
 	f.swap(t, gateway.Table{Number: 1, Services: []gateway.Service{
 		{Name: "shop", Hosts: []string{"shop", "Shop.Example"}, Versions: []gateway.Version{
-			name("exact"), name("prefix"), name("regex"), name("present"), name("cookie"), name("path"), name("under"), name("post"), name("rest"), name("both")},
+			name("exact"), name("prefix"), name("regex"), name("present"), name("cookie"), name("path"), name("under"), name("post"), name("rest"), name("both"),
+			name("query"), name("without"), name("anycase"), name("secure")},
 			Rules: []gateway.Rule{
 				match("both", gateway.Match{Method: "DELETE", Headers: header("x-a", gateway.Exact, "1")}),
+				match("secure", gateway.Match{Scheme: "https"}),
+				match("query", gateway.Match{Query: header("v", gateway.Exact, "2")}),
+				match("anycase", gateway.Match{Path: path(gateway.Prefix, "/Any/"), AnyCase: true}),
+				match("without", gateway.Match{Method: "PATCH", Scheme: "http", Without: header("x-old", gateway.Exact, "1")}),
 				match("exact", gateway.Match{Headers: header("x-canary", gateway.Exact, "1")}),
 				match("prefix", gateway.Match{Headers: header("x-user", gateway.Prefix, "test-")}),
 				match("regex", gateway.Match{Headers: header("user-agent", gateway.Regex, "(Fire|Water)fox.*")}),
@@ -87,6 +92,12 @@ func TestRulesAndHosts(t *testing.T) {
 		code                              int
 		want                              string
 	}{
+		"a parameter of the query":            {path: "/x?a=1&v=2", want: "query"},
+		"of two of one name the first counts": {path: "/x?v=1&v=2", want: "rest"},
+		"a path in other letters":             {path: "/aNY/x", want: "anycase"},
+		"a header that must not be there":     {method: "PATCH", want: "without"},
+		"and is there":                        {method: "PATCH", header: "X-Old", value: "1", code: 404, want: "serin gateway: no rule of shop matches this request\n"},
+		"and is there with another value":     {method: "PATCH", header: "X-Old", value: "2", want: "without"},
 		"an exact header":                     {header: "X-Canary", value: "1", want: "exact"},
 		"another value does not match":        {header: "X-Canary", value: "10", want: "rest"},
 		"a header's prefix":                   {header: "X-User", value: "test-7", want: "prefix"},
