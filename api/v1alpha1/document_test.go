@@ -261,7 +261,7 @@ func TestProblemsKnowTheirLine(t *testing.T) {
 
 // The written DeepCopy is current: it gives an equal value that shares nothing.
 func TestDeepCopySharesNothing(t *testing.T) {
-	for _, in := range []runtime.Object{&Rollout{}, &RolloutList{}} {
+	for _, in := range []runtime.Object{&Rollout{}, &RolloutList{}, &RolloutCommand{}, &RolloutCommandList{}} {
 		fill(reflect.ValueOf(in).Elem(), 0)
 		out := in.DeepCopyObject()
 		if diff := cmp.Diff(in, out); diff != "" {
@@ -275,7 +275,7 @@ func TestDeepCopySharesNothing(t *testing.T) {
 
 // fill gives every pointer, slice and map something to point at.
 func fill(v reflect.Value, depth int) {
-	if !v.CanSet() || depth > 12 || v.Type() == reflect.TypeFor[metav1.Time]() {
+	if !v.CanSet() || depth > 12 || v.Type() == reflect.TypeFor[metav1.Time]() || v.Type() == reflect.TypeFor[Time]() {
 		return
 	}
 	switch v.Kind() {
@@ -342,30 +342,56 @@ func shared(a, b reflect.Value, path string) string {
 	return ""
 }
 
-// A status with every list and every text at its bound fits where it is kept.
+// The readable part of a status with every list and every text at its bound,
+// all at once, which nothing real comes near: it stays within what a store that
+// leaves out the oldest figures and texts can bring below MaxStatusBytes.
 func TestStatusIsBounded(t *testing.T) {
-	s := strings.Repeat
-	at := metav1.Now()
-	rev := Revision{Label: s("l", 63), Hash: s("h", 64), Workload: s("w", 253)}
-	st := RolloutStatus{Message: s("m", 1024), Stable: &rev, Canary: &rev, Evidence: &Evidence{Digest: s("d", 128), SavedAt: &at}}
-	for range MaxDecisions {
-		d := Decision{N: 1 << 60, At: at, By: s("b", 253), What: s("w", 64), From: s("f", 253), To: s("t", 253), Why: s("y", 1024), Figures: map[string]string{}}
-		for i := range 16 {
-			d.Figures[fmt.Sprintf("figure-%02d", i)] = s("9", 32)
-		}
-		st.Decisions = append(st.Decisions, d)
-	}
-	for range MaxHistory {
-		st.History = append(st.History, HistoryEntry{Revision: rev, From: rev, Outcome: OutcomeRolledBack, Started: at, Ended: at, Why: s("y", 1024), Exposed: 1 << 60, Harmed: 1 << 60})
-	}
-	b, err := json.Marshal(st)
+	full := fullStatus()
+	b, err := json.Marshal(full)
 	if err != nil {
 		t.Fatal(err)
 	}
-	// The rest of the 256 KiB is for State and the conditions.
-	if len(b) > 160<<10 {
-		t.Errorf("a full status without State is %d bytes", len(b))
+	t.Logf("%d bytes", len(b))
+	if len(b) > MaxStatusBytes*5/4 {
+		t.Errorf("a status at all of its bounds is %d bytes", len(b))
 	}
+	var again RolloutStatus
+	if err := json.Unmarshal(b, &again); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(full, again); diff != "" {
+		t.Errorf("(-written +read):\n%s", diff)
+	}
+}
+
+func fullStatus() RolloutStatus {
+	s := strings.Repeat
+	at := Time{time.Date(2026, 1, 2, 3, 4, 5, 123456789, time.UTC)}
+	ready, weight, n := int64(1000), Percent(1234), Number(123456789.25)
+	v := Version{Revision: s("r", MaxRevision), Label: s("l", MaxRevision), Workload: s("w", MaxName), Replicas: 1000, Ready: &ready, Weight: &weight, Requests: &n, Why: s("y", MaxSentence)}
+	figure := Figure{Metric: s("m", 63), Unit: "share", Canary: 0.0123456789, Stable: 0.00123456789, CanaryN: 123456, StableN: 1234567, Low: -0.0123456, High: 0.0234567, Limit: 0.01, WindowSeconds: 300.25, State: "pending"}
+	st := RolloutStatus{
+		ObservedGeneration: 1 << 40, Phase: PhaseProgressing, Message: s("m", MaxSentence), Stable: &v, Canary: &v, Previous: s("p", MaxRevision),
+		Step: &StepStatus{Number: 2, Of: 5, Text: "2/5", LiveAt: &at}, Weight: WeightStatus{Set: weight, Seen: &weight}, Verdict: VerdictUndecided,
+		Evidence: &Evidence{Rollback: 1, Advance: 2, Sentence: s("s", MaxSentence), Figures: []Figure{figure}, SavedAt: &at, Digest: s("d", 64), Saved: Bytes("judge")},
+		Waiting:  "evidence", Until: &at, Started: &at, Exposed: n, Harmed: n, N: 1 << 40, Told: 1 << 40, Copy: s("c", MaxWord),
+	}
+	for range MaxConditions {
+		st.Conditions = append(st.Conditions, metav1.Condition{Type: s("t", 64), Reason: s("r", 64), Message: s("m", MaxSentence)})
+	}
+	for range MaxPaused {
+		st.Paused = append(st.Paused, PauseStatus{Kind: "person", By: s("b", MaxName), Why: s("y", MaxSentence), At: at})
+	}
+	for range MaxFindings {
+		st.Findings = append(st.Findings, Finding{Level: "Refuse", What: s("w", MaxSentence), Remedy: s("r", MaxSentence)})
+	}
+	for range MaxDecisions {
+		st.Decisions = append(st.Decisions, Decision{N: 1 << 40, At: at, By: s("b", MaxName), What: s("w", MaxWord), From: s("f", MaxRevision), To: s("t", MaxRevision), Why: s("y", MaxSentence), Revision: s("r", MaxRevision), Figures: []Figure{figure, figure, figure, figure}})
+	}
+	for range MaxHistory {
+		st.History = append(st.History, HistoryEntry{Revision: s("r", MaxRevision), From: s("f", MaxRevision), Outcome: "rolledBack", By: s("b", MaxName), Why: s("y", MaxSentence), Started: at, Ended: at, Exposed: n, Harmed: n})
+	}
+	return st
 }
 
 func FuzzParse(f *testing.F) {

@@ -14,7 +14,7 @@ var GroupVersion = schema.GroupVersion{Group: "serin.dev", Version: "v1alpha1"}
 
 // AddToScheme makes the kinds of this package known to a scheme.
 func AddToScheme(s *runtime.Scheme) error {
-	s.AddKnownTypes(GroupVersion, &Rollout{}, &RolloutList{})
+	s.AddKnownTypes(GroupVersion, &Rollout{}, &RolloutList{}, &RolloutCommand{}, &RolloutCommandList{})
 	metav1.AddToGroupVersion(s, GroupVersion)
 	return nil
 }

@@ -14,7 +14,7 @@ import (
 // +kubebuilder:printcolumn:name="Phase",type=string,JSONPath=`.status.phase`
 // +kubebuilder:printcolumn:name="Step",type=string,JSONPath=`.status.step.text`
 // +kubebuilder:printcolumn:name="Weight",type=string,JSONPath=`.status.weight.set`
-// +kubebuilder:printcolumn:name="Actual",type=string,JSONPath=`.status.weight.seen`
+// +kubebuilder:printcolumn:name="Seen",type=string,JSONPath=`.status.weight.seen`
 // +kubebuilder:printcolumn:name="Verdict",type=string,JSONPath=`.status.verdict`
 // +kubebuilder:printcolumn:name="Message",type=string,JSONPath=`.status.message`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
