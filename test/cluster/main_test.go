@@ -1,0 +1,81 @@
+package cluster
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/serin-dev/serin/test/cluster/lab"
+)
+
+// the is the one cluster of this test binary.
+var the *lab.Cluster
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	lab.Main(func(ctx context.Context, w lab.World) int {
+		c, err := lab.Start(ctx, w, lab.Options{Print: os.Stderr})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "the test cluster:", err)
+			return 1
+		}
+		defer c.Stop()
+		the = c
+		return m.Run()
+	})
+}
+
+var spaces atomic.Int32
+
+// namespace is a namespace of the test's own, and goes with it.
+func namespace(t *testing.T) string {
+	t.Helper()
+	name := fmt.Sprintf("t%d-%s", spaces.Add(1), strings.Map(func(r rune) rune {
+		switch {
+		case r >= 'a' && r <= 'z', r >= '0' && r <= '9':
+			return r
+		case r >= 'A' && r <= 'Z':
+			return r + 'a' - 'A'
+		}
+		return '-'
+	}, t.Name()))
+	name = strings.TrimRight(name[:min(len(name), 40)], "-")
+	if err := the.Namespace(t.Context(), name); err != nil {
+		t.Fatal(err)
+	}
+	return name
+}
+
+// file is a document of testdata.
+func file(t *testing.T, name string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// apply applies documents of testdata as the user's tool does.
+func apply(t *testing.T, ns string, names ...string) {
+	t.Helper()
+	for _, n := range names {
+		if err := the.Apply(t.Context(), ns, file(t, n)); err != nil {
+			t.Fatalf("%s: %v", n, err)
+		}
+	}
+}
+
+// eventually waits for something that must become true.
+func eventually(t *testing.T, limit time.Duration, what string, ok func() (bool, error)) {
+	t.Helper()
+	if err := lab.Await(t.Context(), limit, what, ok); err != nil {
+		t.Fatal(err)
+	}
+}
