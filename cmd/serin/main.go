@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -56,7 +57,7 @@ func up(ctx context.Context, o cli.UpOptions) error {
 	}
 	d, err := daemon.New(daemon.Options{
 		Dir: o.Dir, StateDir: o.StateDir, Socket: o.Socket, Listen: o.Listen, MetricsListen: o.Metrics,
-		Run: o.Run, Version: versionOf(),
+		Dashboard: dashboardOf(o), Run: o.Run, Version: versionOf(),
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
 	})
 	if err != nil {
@@ -64,6 +65,9 @@ func up(ctx context.Context, o cli.UpOptions) error {
 	}
 	fmt.Fprintf(os.Stderr, "serin: users' requests at http://%s (from the moment that a stable version can answer)\n", d.Addr())
 	fmt.Fprintf(os.Stderr, "serin: metrics at http://%s/metrics, state in %s\n", d.MetricsAddr(), o.StateDir)
+	if url := d.Dashboard(); url != "" {
+		fmt.Fprintf(os.Stderr, "serin: dashboard at %s\n", url)
+	}
 	fmt.Fprintf(os.Stderr, "serin: ask with `serin status`; the socket is %s\n", d.Socket())
 	done := make(chan struct{})
 	defer close(done)
@@ -79,6 +83,20 @@ func up(ctx context.Context, o cli.UpOptions) error {
 		}
 	}()
 	return d.Run(ctx)
+}
+
+// dashboardOf is the address that was asked for, or where any port will do and
+// that one is taken, one of the kernel's choice.
+func dashboardOf(o cli.UpOptions) string {
+	if !o.AnyPort {
+		return o.Dashboard
+	}
+	l, err := net.Listen("tcp", o.Dashboard)
+	if err != nil {
+		return "127.0.0.1:0"
+	}
+	l.Close()
+	return o.Dashboard
 }
 
 func runDemo(ctx context.Context, o cli.DemoOptions) error {

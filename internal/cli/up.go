@@ -18,9 +18,16 @@ type UpOptions struct {
 	Socket   string
 	Listen   string // of the gateway
 	Metrics  string // of /metrics
-	Run      map[string][]string
-	Verbose  bool
+	// Dashboard is where browsers find it; empty: nowhere. AnyPort: any other
+	// port will do where this one is taken.
+	Dashboard string
+	AnyPort   bool
+	Run       map[string][]string
+	Verbose   bool
 }
+
+// dashboardAddress is where a browser looks first.
+const dashboardAddress = "127.0.0.1:9999"
 
 // up: the daemon of one machine.
 func (a *app) up() *cobra.Command {
@@ -62,6 +69,12 @@ where it was at the next start.`,
 			if o.Socket, err = filepath.Abs(o.Socket); err != nil {
 				return err
 			}
+			switch o.Dashboard {
+			case "auto":
+				o.Dashboard, o.AnyPort = dashboardAddress, true
+			case "off":
+				o.Dashboard = ""
+			}
 			return a.Up(cmd.Context(), o)
 		},
 	}
@@ -70,6 +83,7 @@ where it was at the next start.`,
 	c.Flags().StringArrayVar(&run, "run", nil, "IMAGE=COMMAND: how the replicas of an image start; may be repeated")
 	c.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8080", "address that users' requests come to")
 	c.Flags().StringVar(&o.Metrics, "metrics-listen", "127.0.0.1:0", "address of /metrics")
+	c.Flags().StringVar(&o.Dashboard, "dashboard", "auto", "address of the dashboard, on loopback; auto is "+dashboardAddress+" or any free port, off is none")
 	c.Flags().StringVar(&o.StateDir, "state-dir", "", "where the state is kept (default: by folder, under $XDG_STATE_HOME/serin)")
 	c.Flags().BoolVarP(&o.Verbose, "verbose", "v", false, "log every pass")
 	return c

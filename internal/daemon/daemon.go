@@ -38,6 +38,10 @@ type Options struct {
 	Listen        string // users' requests; 127.0.0.1:8080 if empty
 	MetricsListen string // /metrics; none if empty
 	Socket        string // the API; serin.sock in StateDir if empty
+	// Dashboard is where browsers find it: an address of loopback; none if empty.
+	Dashboard string
+	// User is in whose name the dashboard's owner acts; this process's if empty.
+	User string
 
 	Logger  *slog.Logger // nil: nothing is logged
 	Version string       // of the program, for Info
@@ -88,6 +92,7 @@ type Daemon struct {
 	users   net.Listener // bound since New, answered once a stable version can
 	metrics net.Listener
 	api     *httpapi.Listener
+	web     *dashboard // nil: none
 
 	memory *memory
 	first  documents // what New understood
@@ -159,6 +164,9 @@ func New(o Options) (_ *Daemon, err error) {
 		}
 	}
 	if d.api, err = httpapi.Listen(o.Socket); err != nil {
+		return nil, err
+	}
+	if d.web, err = openDashboard(o); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -271,6 +279,9 @@ func (d *Daemon) Close() error {
 			errs = append(errs, ignoreClosed(l.Close()))
 		}
 	}
+	if d.web != nil {
+		errs = append(errs, ignoreClosed(d.web.Close()))
+	}
 	if d.lock != nil {
 		errs = append(errs, d.lock.Close())
 		d.lock = nil
@@ -351,6 +362,7 @@ func (d *Daemon) start() error {
 			d.log.Error("the API ended", "err", err)
 		}
 	})
+	d.work.Go(func() { d.web.serve(d.running, httpapi.NewServer(d).WithLogger(d.log), d.log) })
 	d.work.Go(func() { d.meter.serve(d.running, d.metrics) })
 	d.work.Go(d.accept)
 	return nil
@@ -620,5 +632,6 @@ func (d *Daemon) Info() httpapi.Info {
 	return httpapi.Info{
 		Version: d.o.Version, PID: os.Getpid(), Started: d.begun, Dir: d.o.Dir, StateDir: d.o.StateDir,
 		Gateway: d.Addr(), Metrics: d.MetricsAddr(),
+		Dashboard: d.web.url(d.web.full()), DashboardLook: d.web.url(d.web.look()),
 	}
 }

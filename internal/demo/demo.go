@@ -107,7 +107,7 @@ func Run(ctx context.Context, o Options) (_ *Result, err error) {
 	defer log.Close()
 	d, err := daemon.New(daemon.Options{
 		Dir: t.docs, StateDir: filepath.Join(tmp, "state"), Socket: filepath.Join(tmp, "s"),
-		Listen: "127.0.0.1:0", Version: o.Version, Seed: 1,
+		Listen: "127.0.0.1:0", Dashboard: "127.0.0.1:0", Version: o.Version, Seed: 1,
 		Logger: slog.New(slog.NewTextHandler(log, nil)),
 		Run: map[string][]string{
 			"my-registry/my-app:v1": t.command("v1", 0),
@@ -213,6 +213,7 @@ func (t *teller) tell(ctx context.Context, d *daemon.Daemon) (*Result, error) {
 	}
 
 	t.say("v1 starts, three replicas; users' requests come to http://%s", d.Addr())
+	t.say("watch it at %s", d.Dashboard())
 	v, err := t.until(ctx, 30*time.Second, func(v httpapi.RolloutView) bool {
 		return v.Phase == rollout.Idle && v.Stable != nil && v.Stable.Version == "v1" && v.Stable.Ready != nil && *v.Stable.Ready == 3
 	})

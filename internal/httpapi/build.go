@@ -48,6 +48,9 @@ func BuildView(p Pass) RolloutView {
 	if v.Message == "" {
 		v.Message = restMessage(v, st)
 	}
+	v.Drift = driftOf(p)
+	v.Worst = worst(v)
+	v.Offers = OffersOf(v)
 	v.Conditions = conditions(p, v)
 	v.Exit = exitCode(v, st)
 	return v
@@ -85,6 +88,11 @@ func stepViews(st rollout.State) []StepView {
 	}
 	out := ahead(st.Plan)
 	for i := range out {
+		for _, a := range st.Approvals {
+			if out[i].Kind == rollout.StepApproval && a.Step == st.Plan[i].ID && a.Revision == st.Canary.Revision {
+				out[i].Approved = a.By
+			}
+		}
 		switch {
 		case st.Phase == rollout.Baking || i < st.Step:
 			out[i].State = "done"
@@ -98,9 +106,32 @@ func stepViews(st rollout.State) []StepView {
 func ahead(steps []rollout.Step) []StepView {
 	out := make([]StepView, 0, len(steps))
 	for _, s := range steps {
-		out = append(out, StepView{Kind: s.Kind, Text: StepText(s), Weight: s.Weight, State: "ahead"})
+		out = append(out, StepView{Kind: s.Kind, Text: StepText(s), Weight: s.Weight, State: "ahead", By: s.By})
 	}
 	return out
+}
+
+// flipsCount is for how long a foreign write counts towards a fight.
+const flipsCount = 10 * time.Minute
+
+// driftOf is nil where nobody else touched the route lately.
+func driftOf(p Pass) *DriftView {
+	d := p.State.Drift
+	n := 0
+	for _, at := range d.Flips {
+		if p.Time.Sub(at) < flipsCount {
+			n++
+		}
+	}
+	if n == 0 && !d.Foreign && d.Lowered < 2 {
+		return nil
+	}
+	v := &DriftView{Manager: d.Manager, Foreign: d.Foreign, Flips: n, Remedy: p.Spec.IgnoreRule}
+	if d.Foreign {
+		v.Split = d.Seen
+	}
+	v.Fighting = n >= 3 || d.Lowered >= 2
+	return v
 }
 
 // StepText is a step as people say it.

@@ -93,6 +93,24 @@ func (c *Client) RecordPath(ctx context.Context, ref Ref) (string, error) {
 	return out.Path, c.call(ctx, http.MethodGet, pathOf(ref, "/record"), query(ref), nil, &out)
 }
 
+// Series is how a rollout went since an instant; the zero time is all that is kept.
+func (c *Client) Series(ctx context.Context, ref Ref, since time.Time) (Series, error) {
+	var out Series
+	q := query(ref)
+	if !since.IsZero() {
+		q.Set("since", since.Format(time.RFC3339Nano))
+	}
+	return out, c.call(ctx, http.MethodGet, pathOf(ref, "/series"), q, nil, &out)
+}
+
+// At gives one rollout as it was.
+func (c *Client) At(ctx context.Context, ref Ref, at time.Time) (RolloutView, error) {
+	var v RolloutView
+	q := query(ref)
+	q.Set("at", at.Format(time.RFC3339Nano))
+	return v, c.call(ctx, http.MethodGet, pathOf(ref, ""), q, nil, &v)
+}
+
 // Logs calls emit for each line, oldest first.
 func (c *Client) Logs(ctx context.Context, ref Ref, q LogQuery, emit func(LogLine) error) error {
 	v := query(ref)

@@ -37,8 +37,8 @@ func ParseRef(s string) Ref {
 // what is against the rules at this moment a *[Refusal], what is malformed an
 // *[Invalid]; any other error is the host's own trouble.
 //
-// List, Get and Next are those of [Views]: a host embeds one and publishes
-// into it after each pass.
+// List, Get, Next, Briefs, Series and At are those of [Views]: a host embeds one
+// and publishes into it after each pass; everything else follows.
 type Host interface {
 	// List gives every rollout, sorted by name.
 	List(ctx context.Context) ([]RolloutView, error)
@@ -48,6 +48,15 @@ type Host interface {
 	// The zero cursor gives everything that there is. Only the newest view of
 	// each rollout is given: a slow reader misses passes, never the present.
 	Next(ctx context.Context, after Cursor) ([]Update, Cursor, error)
+
+	// Briefs is Next for lines of a list: only those that say something new.
+	// Asked with a cursor of another run it answers at once, be it with nothing.
+	Briefs(ctx context.Context, after Cursor) ([]Brief, Cursor, error)
+	// Series is how a rollout went since an instant; the zero time is all that
+	// is kept.
+	Series(ctx context.Context, ref Ref, since time.Time) (Series, error)
+	// At is a view as it was. What is not kept is a *Refusal.
+	At(ctx context.Context, ref Ref, at time.Time) (RolloutView, error)
 
 	// Command hands a command to the next pass, runs that pass, and says what
 	// became of it. A command whose ID was taken before changes nothing and gets
@@ -143,6 +152,10 @@ type Info struct {
 	StateDir string    `json:"stateDir,omitempty"` // state, records
 	Gateway  string    `json:"gateway,omitempty"`  // address that users' requests come to
 	Metrics  string    `json:"metrics,omitempty"`  // address of /metrics
+	// Dashboard is where a browser finds it, with the token that lets it in, and
+	// DashboardLook the same for who may only look. Only the socket tells.
+	Dashboard     string `json:"dashboard,omitempty"`
+	DashboardLook string `json:"dashboardLook,omitempty"`
 }
 
 // ErrNotFound: there is no such rollout.

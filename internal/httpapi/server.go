@@ -11,8 +11,10 @@ import (
 	"net"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/serin-dev/serin/internal/rollout"
@@ -30,8 +32,9 @@ const (
 // whatever a browser could be made to send is refused: other Hosts (DNS
 // rebinding), cross-origin requests, bodies that are not JSON.
 type Server struct {
-	host Host
-	log  *slog.Logger
+	host    Host
+	log     *slog.Logger
+	streams atomic.Int64 // that are open
 }
 
 // NewServer makes a server for a host.
@@ -48,10 +51,14 @@ func (s *Server) WithLogger(l *slog.Logger) *Server {
 // Serve answers on l until ctx ends, then ends the streams and waits for the
 // other requests for at most 5 seconds.
 func (s *Server) Serve(ctx context.Context, l net.Listener) error {
+	return s.serve(ctx, l, s.Handler())
+}
+
+func (s *Server) serve(ctx context.Context, l net.Listener, h http.Handler) error {
 	base, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	srv := &http.Server{
-		Handler:           s.Handler(),
+		Handler:           h,
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
@@ -80,25 +87,27 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 //
 //	GET  /v1/info
 //	GET  /v1/rollouts
-//	GET  /v1/rollouts/{name}
+//	GET  /v1/briefs                       Briefs: a line for each rollout
+//	GET  /v1/rollouts/{name}?at=          at: an RFC 3339 instant; the view as it was
+//	GET  /v1/rollouts/{name}/series?since=
+//	GET  /v1/rollouts/{name}/export?at=   one HTML file, which needs nothing else
 //	GET  /v1/rollouts/{name}/logs?version=&replica=&tail=&follow=   lines of JSON
 //	GET  /v1/rollouts/{name}/record
 //	POST /v1/rollouts/{name}/commands     rollout.Command -> Answer
 //	POST /v1/rollouts/{name}/versions     Deploy -> Deployed
 //	GET  /v1/events?name=                 event stream: "rollout" (a RolloutView), "gone" (a Ref)
+//	GET  /v1/events?briefs=true           event stream: "brief" (a Summary), "gone" (a Ref)
 //
 // A namespace is given as ?namespace=. Every error is {"error": "a sentence"},
 // with "problems" where there are several.
 func (s *Server) Handler() http.Handler {
 	mux := http.NewServeMux()
+	s.reading(mux)
 	mux.HandleFunc("GET /v1/info", s.info)
-	mux.HandleFunc("GET /v1/rollouts", s.list)
-	mux.HandleFunc("GET /v1/rollouts/{name}", s.get)
 	mux.HandleFunc("GET /v1/rollouts/{name}/logs", s.logs)
 	mux.HandleFunc("GET /v1/rollouts/{name}/record", s.record)
 	mux.HandleFunc("POST /v1/rollouts/{name}/commands", s.command)
 	mux.HandleFunc("POST /v1/rollouts/{name}/versions", s.deploy)
-	mux.HandleFunc("GET /v1/events", s.events)
 	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
 		writeError(w, http.StatusNotFound, fmt.Sprintf("nothing answers to %s %s; the API begins at /v1/rollouts", r.Method, r.URL.Path), nil)
 	})
@@ -107,6 +116,16 @@ func (s *Server) Handler() http.Handler {
 		writeError(w, http.StatusForbidden, "a page of another origin may not send commands", nil)
 	}))
 	return s.recovering(hostCheck(cross.Handler(jsonOnly(mux))))
+}
+
+// reading is what asks for no more than to look.
+func (s *Server) reading(mux *http.ServeMux) {
+	mux.HandleFunc("GET /v1/rollouts", s.list)
+	mux.HandleFunc("GET /v1/briefs", s.briefs)
+	mux.HandleFunc("GET /v1/rollouts/{name}", s.get)
+	mux.HandleFunc("GET /v1/rollouts/{name}/series", s.series)
+	mux.HandleFunc("GET /v1/rollouts/{name}/export", s.export)
+	mux.HandleFunc("GET /v1/events", s.events)
 }
 
 // hostCheck refuses names that a page could have been made to resolve to us.
@@ -131,7 +150,7 @@ func jsonOnly(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
 		w.Header().Set("X-Content-Type-Options", "nosniff")
-		if r.Method == http.MethodPost {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead && r.Method != http.MethodDelete {
 			if kind, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || kind != "application/json" {
 				writeError(w, http.StatusUnsupportedMediaType, "want Content-Type: application/json", nil)
 				return
@@ -199,16 +218,108 @@ func (s *Server) list(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
+	sees := seesOf(r)
+	views = slices.DeleteFunc(views, func(v RolloutView) bool { return !sees(v.Namespace) })
 	writeJSON(w, http.StatusOK, views)
 }
 
+// Briefs are the lines of a list, and the event id from which the stream goes
+// on with what is newer.
+type Briefs struct {
+	Cursor   string            `json:"cursor"`
+	Rollouts []json.RawMessage `json:"rollouts"` // Summary each
+}
+
+func (s *Server) briefs(w http.ResponseWriter, r *http.Request) {
+	lines, cursor, err := s.host.Briefs(r.Context(), Cursor{})
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	sees := seesOf(r)
+	out := Briefs{Cursor: cursor.String(), Rollouts: []json.RawMessage{}}
+	for _, l := range lines {
+		if sees(l.Ref.Namespace) {
+			out.Rollouts = append(out.Rollouts, l.Text)
+		}
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+// viewOf gives the view that a request asks for, now or as it was.
+func (s *Server) viewOf(r *http.Request) (RolloutView, error) {
+	ref := refOf(r)
+	if !seesOf(r)(ref.Namespace) {
+		return RolloutView{}, fmt.Errorf("%w: %s", ErrNotFound, ref)
+	}
+	at, err := instantOf(r, "at")
+	switch {
+	case err != nil:
+		return RolloutView{}, err
+	case !at.IsZero():
+		return s.host.At(r.Context(), ref, at)
+	}
+	return s.host.Get(r.Context(), ref)
+}
+
+// instantOf reads a parameter; the zero time where it is not given.
+func instantOf(r *http.Request, name string) (time.Time, error) {
+	text := r.URL.Query().Get(name)
+	if text == "" {
+		return time.Time{}, nil
+	}
+	at, err := time.Parse(time.RFC3339Nano, text)
+	if err != nil {
+		return at, &Invalid{[]string{fmt.Sprintf("%s: is %q: want an instant like 2026-01-31T12:00:00Z", name, text)}}
+	}
+	return at, nil
+}
+
 func (s *Server) get(w http.ResponseWriter, r *http.Request) {
-	v, err := s.host.Get(r.Context(), refOf(r))
+	v, err := s.viewOf(r)
 	if err != nil {
 		fail(w, err)
 		return
 	}
 	writeJSON(w, http.StatusOK, v)
+}
+
+func (s *Server) series(w http.ResponseWriter, r *http.Request) {
+	since, err := instantOf(r, "since")
+	if err == nil && !seesOf(r)(refOf(r).Namespace) {
+		err = fmt.Errorf("%w: %s", ErrNotFound, refOf(r))
+	}
+	var out Series
+	if err == nil {
+		out, err = s.host.Series(r.Context(), refOf(r), since)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	writeJSON(w, http.StatusOK, out)
+}
+
+func (s *Server) export(w http.ResponseWriter, r *http.Request) {
+	v, err := s.viewOf(r)
+	var series Series
+	if err == nil {
+		series, err = s.host.Series(r.Context(), refOf(r), time.Time{})
+	}
+	var page []byte
+	if err == nil {
+		page, err = Export(v, series, s.host.Info().Version)
+	}
+	if err != nil {
+		fail(w, err)
+		return
+	}
+	name := fileName(v)
+	w.Header().Set("Content-Type", "text/html; charset=utf-8")
+	w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
+	// It is a file: opened from here it would share this origin's rights.
+	w.Header().Set("Content-Security-Policy", "sandbox")
+	_, _ = w.Write(page)
 }
 
 func (s *Server) record(w http.ResponseWriter, r *http.Request) {
@@ -328,24 +439,34 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) bool {
 // events is the stream. Its ids are cursors, so that a reader that comes back
 // with Last-Event-ID gets what it missed, and all of it after a restart.
 func (s *Server) events(w http.ResponseWriter, r *http.Request) {
-	only := Ref{Namespace: r.URL.Query().Get("namespace"), Name: r.URL.Query().Get("name")}
+	if s.streams.Add(1) > maxStreams {
+		s.streams.Add(-1)
+		writeError(w, http.StatusServiceUnavailable, fmt.Sprintf("%d streams are open, which is as many as there may be", maxStreams), nil)
+		return
+	}
+	defer s.streams.Add(-1)
 	cursor := ParseCursor(r.Header.Get("Last-Event-ID"))
 	w.Header().Set("Content-Type", "text/event-stream")
 	w.Header().Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
 	out := stream{w: w, rc: http.NewResponseController(w)}
-	if out.send(": serin\n\n") != nil {
+	if out.send([]byte(": serin\n\n")) != nil {
 		return
+	}
+	more := s.fullEvents(r)
+	pace := time.Duration(0)
+	if r.URL.Query().Get("briefs") == "true" {
+		more, pace = s.briefEvents(r), listPace
 	}
 	for {
 		wait, cancel := context.WithTimeout(r.Context(), heartbeat)
-		updates, next, err := s.host.Next(wait, cursor)
+		text, next, err := more(wait, cursor)
 		cancel()
 		switch {
 		case r.Context().Err() != nil:
 			return
 		case err != nil && wait.Err() != nil:
-			if out.send(": still here\n\n") != nil {
+			if out.send([]byte(": still here\n\n")) != nil {
 				return
 			}
 			continue
@@ -353,28 +474,84 @@ func (s *Server) events(w http.ResponseWriter, r *http.Request) {
 			s.log.Error("reading updates", "error", err)
 			return // the reader comes back and is told then
 		}
-		for _, u := range updates {
-			if only.Name != "" && u.Ref != only {
-				continue
-			}
-			if out.send(eventText(Cursor{next.Epoch, u.Seq}, u)) != nil {
-				return
-			}
+		if len(text) > 0 && out.send(text) != nil {
+			return
 		}
 		cursor = next
+		if pace > 0 && len(text) > 0 {
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(pace): // what happens meanwhile comes together
+			}
+		}
 	}
 }
 
-func eventText(at Cursor, u Update) string {
-	kind, data := "rollout", any(u.View)
+const (
+	maxStreams = 2000
+	listPace   = 200 * time.Millisecond // a list is not written to more often
+)
+
+// events to come after a cursor, as text.
+type events func(context.Context, Cursor) ([]byte, Cursor, error)
+
+func (s *Server) fullEvents(r *http.Request) events {
+	only, sees := Ref{Namespace: r.URL.Query().Get("namespace"), Name: r.URL.Query().Get("name")}, seesOf(r)
+	return func(ctx context.Context, after Cursor) (text []byte, next Cursor, err error) {
+		updates, next, err := s.host.Next(ctx, after)
+		for _, u := range updates {
+			if only.Name != "" && u.Ref != only || !sees(u.Ref.Namespace) {
+				continue
+			}
+			text = append(text, eventText(Cursor{next.Epoch, u.Seq}, u)...)
+		}
+		return text, next, err
+	}
+}
+
+func (s *Server) briefEvents(r *http.Request) events {
+	sees := seesOf(r)
+	return func(ctx context.Context, after Cursor) (text []byte, next Cursor, err error) {
+		lines, next, err := s.host.Briefs(ctx, after)
+		if after.Epoch != next.Epoch && err == nil { // what its reader has is another run's
+			text = appendEvent(text, next, "fresh", []byte("{}"))
+		}
+		for _, l := range lines {
+			if !sees(l.Ref.Namespace) {
+				continue
+			}
+			at := Cursor{next.Epoch, l.Seq}
+			if l.Text == nil {
+				b, err := json.Marshal(l.Ref)
+				if err != nil {
+					return text, next, err
+				}
+				text = appendEvent(text, at, "gone", b)
+				continue
+			}
+			text = appendEvent(text, at, "brief", l.Text)
+		}
+		return text, next, err
+	}
+}
+
+func eventText(at Cursor, u Update) []byte {
+	kind := "rollout"
 	if u.View == nil {
-		kind, data = "gone", u.Ref
+		kind = "gone"
 	}
-	b, err := json.Marshal(data)
+	b, err := u.JSON()
 	if err != nil { // NaN in a figure: the reader is told of nothing rather than of half
-		return fmt.Sprintf(": %s could not be written: %v\n\n", u.Ref, err)
+		return fmt.Appendf(nil, ": %s could not be written: %v\n\n", u.Ref, err)
 	}
-	return "id: " + at.String() + "\nevent: " + kind + "\ndata: " + string(b) + "\n\n"
+	return appendEvent(make([]byte, 0, len(b)+64), at, kind, b)
+}
+
+func appendEvent(to []byte, at Cursor, kind string, data []byte) []byte {
+	to = append(append(append(to, "id: "...), at.String()...), "\nevent: "...)
+	to = append(append(append(to, kind...), "\ndata: "...), data...)
+	return append(to, "\n\n"...)
 }
 
 // stream writes to one reader and gives up on one that does not read.
@@ -383,9 +560,9 @@ type stream struct {
 	rc *http.ResponseController
 }
 
-func (s stream) send(text string) error {
+func (s stream) send(text []byte) error {
 	_ = s.rc.SetWriteDeadline(time.Now().Add(writeTimeout)) // not there in tests without a connection
-	if _, err := io.WriteString(s.w, text); err != nil {
+	if _, err := s.w.Write(text); err != nil {
 		return err
 	}
 	return s.rc.Flush()
@@ -423,7 +600,7 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			return err
 		}
-		return out.send(string(b) + "\n")
+		return out.send(append(b, '\n'))
 	}
 	err := s.host.Logs(r.Context(), refOf(r), q, func(l LogLine) error { return send(logItem{Line: &l}) })
 	switch {

@@ -33,6 +33,7 @@ type RolloutView struct {
 	Figures  []analysis.Figure `json:"figures,omitempty"`
 	Exposed  float64           `json:"exposed"`
 	Harmed   float64           `json:"harmed"`
+	Worst    *float64          `json:"worst,omitempty"` // harmed at most, by the upper end of the error rate's band
 
 	Waiting rollout.WaitFor `json:"waiting,omitempty"`
 	Until   *time.Time      `json:"until,omitempty"`
@@ -45,8 +46,10 @@ type RolloutView struct {
 	Decisions  []rollout.Event    `json:"decisions,omitempty"` // oldest first, at most 50
 	History    []rollout.Outcome  `json:"history,omitempty"`   // oldest first, at most 10
 	Condemned  []rollout.Revision `json:"condemned,omitempty"`
-	N          int                `json:"n"`    // last decision
-	Exit       int                `json:"exit"` // what `serin status` exits with
+	Drift      *DriftView         `json:"drift,omitempty"`
+	Offers     []Offer            `json:"offers,omitempty"` // commands that would do something now
+	N          int                `json:"n"`                // last decision
+	Exit       int                `json:"exit"`             // what `serin status` exits with
 }
 
 // EvidenceView is how far the evidence has got, 0 to 1.
@@ -73,6 +76,19 @@ type StepView struct {
 	Text   string           `json:"text"` // "25 %, hold 5m"
 	Weight rollout.Weight   `json:"weight,omitempty"`
 	State  string           `json:"state"` // done | current | ahead
+
+	By       []string `json:"by,omitempty"`       // approval: who may; empty = anybody who may approve
+	Approved string   `json:"approved,omitempty"` // approval: who did
+}
+
+// DriftView is what somebody else did to the route.
+type DriftView struct {
+	Manager  string `json:"manager"`
+	Split    string `json:"split,omitempty"`  // theirs
+	Foreign  bool   `json:"foreign"`          // it is in force
+	Flips    int    `json:"flips"`            // in the last ten minutes
+	Fighting bool   `json:"fighting"`         // it goes on
+	Remedy   string `json:"remedy,omitempty"` // to be pasted into the tool that does it
 }
 
 // ConditionView is a Kubernetes-style condition, on both hosts.

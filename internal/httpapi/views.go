@@ -2,9 +2,10 @@ package httpapi
 
 import (
 	"cmp"
+	"container/list"
 	"context"
+	"encoding/json"
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -43,51 +44,142 @@ type Update struct {
 	Ref  Ref
 	View *RolloutView // nil: gone
 	Seq  uint64
+
+	text *text
 }
 
-// Views holds the newest view of every rollout and lets readers wait for the
-// next. Memory is bounded by the number of rollouts that ever were, and no
-// reader can hold up a publisher. Make one with [NewViews].
+// text is an update as JSON, made once for all its readers.
+type text struct {
+	once sync.Once
+	b    []byte
+	err  error
+}
+
+func (t *text) of(v any) ([]byte, error) {
+	t.once.Do(func() { t.b, t.err = json.Marshal(v) })
+	return t.b, t.err
+}
+
+// JSON is the view, or where it is gone the ref, as JSON.
+func (u Update) JSON() ([]byte, error) {
+	if u.View == nil {
+		return json.Marshal(u.Ref)
+	}
+	if u.text == nil {
+		return json.Marshal(u.View)
+	}
+	return u.text.of(u.View)
+}
+
+// Brief is one rollout's line of the list, or that it is gone.
+type Brief struct {
+	Ref  Ref
+	Text []byte // a [Summary] as JSON; nil: gone
+	Seq  uint64
+}
+
+// Views holds the newest view of every rollout, what it was in the last day
+// ([Series]), and lets readers wait for the next. Memory is bounded by the
+// number of rollouts that ever were and by the budget of points. No reader can
+// hold up a publisher, and a reader costs what has changed since it last asked,
+// not what there is. Make one with [NewViews].
 type Views struct {
 	epoch string
+	past  *past
 
-	mu      sync.Mutex
-	seq     uint64
-	entries map[Ref]Update
-	changed chan struct{} // closed and replaced with each publication
+	mu     sync.Mutex
+	seq    uint64
+	by     map[Ref]*entry
+	views  feed // every publication
+	briefs feed // those that change a line of the list
+}
+
+type entry struct {
+	update Update
+	brief  Brief
+	inAll  *list.Element // its places in the two feeds
+	inList *list.Element
+}
+
+// feed is entries in the order of their last change, newest last.
+type feed struct {
+	order   *list.List
+	changed chan struct{} // closed and replaced with each change
+}
+
+func newFeed() feed { return feed{order: list.New(), changed: make(chan struct{})} }
+
+func (f *feed) touch(at **list.Element, e *entry) {
+	if *at == nil {
+		*at = f.order.PushBack(e)
+	} else {
+		f.order.MoveToBack(*at)
+	}
+	close(f.changed)
+	f.changed = make(chan struct{})
+}
+
+// after gives the entries whose seq is above n, oldest change first.
+func (f *feed) after(n uint64, seq func(*entry) uint64) []*entry {
+	var out []*entry
+	for el := f.order.Back(); el != nil; el = el.Prev() {
+		e := el.Value.(*entry)
+		if seq(e) <= n {
+			break
+		}
+		out = append(out, e)
+	}
+	slices.Reverse(out)
+	return out
 }
 
 // NewViews makes an empty set. started tells this run from others.
 func NewViews(started time.Time) *Views {
 	return &Views{
-		epoch:   strconv.FormatInt(started.UnixNano(), 36),
-		entries: map[Ref]Update{},
-		changed: make(chan struct{}),
+		epoch: strconv.FormatInt(started.UnixNano(), 36),
+		past:  newPast(),
+		by:    map[Ref]*entry{}, views: newFeed(), briefs: newFeed(),
 	}
 }
 
 // Publish makes v its rollout's newest view. v is not changed afterwards.
 func (s *Views) Publish(v RolloutView) {
-	s.put(Ref{v.Namespace, v.Name}, &v)
+	ref := Ref{v.Namespace, v.Name}
+	s.past.add(ref, v)
+	line, err := json.Marshal(SummaryOf(v, s.past.spark(ref)))
+	if err != nil {
+		line = nil // a number that is none: the list keeps the line it has
+	}
+	s.put(ref, &v, line)
 }
 
 // Remove says that a rollout is gone.
 func (s *Views) Remove(ref Ref) {
 	s.mu.Lock()
-	_, known := s.entries[ref]
+	_, known := s.by[ref]
 	s.mu.Unlock()
 	if known {
-		s.put(ref, nil)
+		s.past.remove(ref)
+		s.put(ref, nil, nil)
 	}
 }
 
-func (s *Views) put(ref Ref, v *RolloutView) {
+func (s *Views) put(ref Ref, v *RolloutView, line []byte) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	e := s.by[ref]
+	if e == nil {
+		e = &entry{}
+		s.by[ref] = e
+	}
 	s.seq++
-	s.entries[ref] = Update{Ref: ref, View: v, Seq: s.seq}
-	close(s.changed)
-	s.changed = make(chan struct{})
+	e.update = Update{Ref: ref, View: v, Seq: s.seq, text: &text{}}
+	s.views.touch(&e.inAll, e)
+	if v != nil && line == nil || v != nil && string(line) == string(e.brief.Text) {
+		return
+	}
+	e.brief = Brief{Ref: ref, Text: line, Seq: s.seq}
+	s.briefs.touch(&e.inList, e)
 }
 
 // List implements [Host].
@@ -95,9 +187,9 @@ func (s *Views) List(context.Context) ([]RolloutView, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := []RolloutView{}
-	for _, u := range s.entries {
-		if u.View != nil {
-			out = append(out, *u.View)
+	for _, e := range s.by {
+		if e.update.View != nil {
+			out = append(out, *e.update.View)
 		}
 	}
 	slices.SortFunc(out, func(a, b RolloutView) int {
@@ -110,12 +202,12 @@ func (s *Views) List(context.Context) ([]RolloutView, error) {
 func (s *Views) Get(_ context.Context, ref Ref) (RolloutView, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if u := s.entries[ref]; u.View != nil {
-		return *u.View, nil
+	if e := s.by[ref]; e != nil && e.update.View != nil {
+		return *e.update.View, nil
 	}
 	var known []string
-	for r, u := range s.entries {
-		if u.View != nil {
+	for r, e := range s.by {
+		if e.update.View != nil {
 			known = append(known, r.String())
 		}
 	}
@@ -123,8 +215,14 @@ func (s *Views) Get(_ context.Context, ref Ref) (RolloutView, error) {
 	if len(known) == 0 {
 		return RolloutView{}, fmt.Errorf("%w: %s (none is known yet)", ErrNotFound, ref)
 	}
+	if more := len(known) - maxNamed; more > 0 {
+		known = append(known[:maxNamed], fmt.Sprintf("and %d more", more))
+	}
 	return RolloutView{}, fmt.Errorf("%w: %s (known: %s)", ErrNotFound, ref, strings.Join(known, ", "))
 }
+
+// maxNamed is how many rollouts an error names.
+const maxNamed = 20
 
 // Next implements [Host]. An update that says "gone" is only given to readers
 // that may have seen the rollout.
@@ -136,15 +234,14 @@ func (s *Views) Next(ctx context.Context, after Cursor) ([]Update, Cursor, error
 	for {
 		s.mu.Lock()
 		var out []Update
-		for u := range maps.Values(s.entries) {
-			if u.Seq > after.Seq && !(fresh && u.View == nil) {
-				out = append(out, u)
+		for _, e := range s.views.after(after.Seq, func(e *entry) uint64 { return e.update.Seq }) {
+			if !fresh || e.update.View != nil {
+				out = append(out, e.update)
 			}
 		}
-		now, changed := Cursor{s.epoch, s.seq}, s.changed
+		now, changed := Cursor{s.epoch, s.seq}, s.views.changed
 		s.mu.Unlock()
 		if len(out) > 0 {
-			slices.SortFunc(out, func(a, b Update) int { return cmp.Compare(a.Seq, b.Seq) })
 			return out, now, nil
 		}
 		select {
@@ -153,4 +250,48 @@ func (s *Views) Next(ctx context.Context, after Cursor) ([]Update, Cursor, error
 		case <-changed:
 		}
 	}
+}
+
+// Briefs implements [Host].
+func (s *Views) Briefs(ctx context.Context, after Cursor) ([]Brief, Cursor, error) {
+	fresh := after.Epoch != s.epoch
+	if fresh {
+		after = Cursor{Epoch: s.epoch}
+	}
+	for {
+		s.mu.Lock()
+		var out []Brief
+		for _, e := range s.briefs.after(after.Seq, func(e *entry) uint64 { return e.brief.Seq }) {
+			if !fresh || e.brief.Text != nil {
+				out = append(out, e.brief)
+			}
+		}
+		now, changed := Cursor{s.epoch, s.seq}, s.briefs.changed
+		s.mu.Unlock()
+		if len(out) > 0 || fresh {
+			return out, now, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, after, ctx.Err()
+		case <-changed:
+		}
+	}
+}
+
+// Series implements [Host].
+func (s *Views) Series(ctx context.Context, ref Ref, since time.Time) (Series, error) {
+	if _, err := s.Get(ctx, ref); err != nil {
+		return Series{}, err
+	}
+	return s.past.series(ref, since), nil
+}
+
+// At implements [Host].
+func (s *Views) At(ctx context.Context, ref Ref, at time.Time) (RolloutView, error) {
+	v, err := s.Get(ctx, ref)
+	if err != nil {
+		return v, err
+	}
+	return s.past.at(ref, v, at)
 }
