@@ -49,6 +49,9 @@ const (
 	// canary must differ.
 	gateSpreads  = 4.0
 	spreadErrors = 1.4
+	// lonePrior is by what factor one pod may be unlike another where there was
+	// never a second one to compare with.
+	lonePrior = 1.2
 )
 
 // recent holds decayed sums of both arms: what the gate looks at.
@@ -375,6 +378,9 @@ func (c *calibration) bursts() bool { return c.Longest > 1.5*streakBlock }
 // deviations, more where those rest on few pods, less for several of the
 // canary's.
 func (c *calibration) tolerance(pods float64) float64 {
+	if c.Pods < 1.5 {
+		return lonePrior
+	}
 	if c.Pods < 2.5 {
 		return 1
 	}

@@ -12,6 +12,10 @@ const (
 	// counts as worse once stable's own pods are known; gateBlind before.
 	gatePart  = 0.5
 	gateBlind = 0.9
+	// gateLone times stable's share is the least effect where there was never
+	// a second pod to tell how unlike they are: two that differ by 30 % differ
+	// by that much less than two times in a hundred.
+	gateLone = 1.6
 	// leastEffect is the smallest difference of shares that ever counts.
 	leastEffect = 0.0003
 
@@ -267,8 +271,11 @@ func (j *Judge) gateErrors(r *recent) bool {
 	}
 	a, b := ratio(r.CE, r.CN), ratio(r.SE, r.SN)
 	bar := math.Max(leastEffect, part*j.cfg.ErrorRate.WorseBy)
+	level := math.Max(c.Level, j.s.Evidence.rate())
 	if c.Pods > 1.5 {
-		bar = math.Max(bar, gateSpreads*(1+3/c.Pods)*c.CVErrors*math.Max(c.Level, j.s.Evidence.rate()))
+		bar = math.Max(bar, gateSpreads*(1+3/c.Pods)*c.CVErrors*level)
+	} else {
+		bar = math.Max(bar, gateLone*level)
 	}
 	return a-b-math.Sqrt(math.Max(a, b)/r.CN) >= bar
 }

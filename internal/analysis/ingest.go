@@ -49,11 +49,16 @@ type pod struct {
 	BSE    float64 `json:"bse,omitempty"`
 	Streak float64 `json:"bs,omitempty"`
 
+	// What it answered as the canary lately: see Judge.follow.
+	WN  float64 `json:"wn,omitempty"`
+	WE  float64 `json:"we,omitempty"`
+	WAt int64   `json:"wa,omitempty"`
+
 	d delta // of this look; not remembered
 }
 
 func (p *pod) check() error {
-	for _, x := range [...]float64{p.N, p.E, p.CPU, p.Mem, p.Restart, p.OOM, p.HistN, p.SN, p.SE, p.SL, p.SK, p.BT, p.BN, p.BE, p.BSN, p.BSE, p.Streak} {
+	for _, x := range [...]float64{p.N, p.E, p.CPU, p.Mem, p.Restart, p.OOM, p.HistN, p.SN, p.SE, p.SL, p.SK, p.BT, p.BN, p.BE, p.BSN, p.BSE, p.Streak, p.WN, p.WE} {
 		if !sane(x) {
 			return errors.New("a counter is negative or out of range")
 		}

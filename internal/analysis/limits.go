@@ -29,6 +29,20 @@ const minBad = 10
 // pods have bad times of their own.
 const burstNats = 4.0
 
+// loneTimes is by how much a limit on errors is stretched while only one
+// of several canary pods breaks it, and stable's pods have such times too; the
+// others must have answered loneRest requests lately to speak for the release.
+// blindTimes is by how much while stable's pods were not watched for long enough
+// to know how long their bad times last, unless plainShare of the requests fail:
+// that is no bad minute.
+const (
+	wellKnown  = 4 * 3600 // seconds of pod time
+	loneTimes  = 4
+	loneRest   = 50
+	blindTimes = 2
+	plainShare = 0.2
+)
+
 // shareWindow is the window of a share where the rule's `for` is not shorter.
 const shareWindow = time.Minute
 
@@ -174,6 +188,9 @@ func (l *limit) level(seen, control bool, lo, hi *float64, hold, stale time.Dura
 func (j *Judge) limits(l *Look, scored bool, now int64) {
 	c, s := &j.tick[canaryArm], &j.tick[stableArm]
 	noControl := j.noControl
+	if scored && j.cfg.ErrorRate != nil && j.cfg.ErrorRate.Max != nil {
+		j.follow(now)
+	}
 	for i := range j.s.Limits {
 		m := &j.s.Limits[i]
 		d := &j.rules[i]
@@ -255,15 +272,49 @@ func (j *Judge) shareOrMiss(m *limit, d *rule, t count, has bool, now int64) {
 			m.Before = m.Before*0.99 + 0.01*t.StableK/t.StableN
 		}
 	}
-	if j.cfg.Compare && e.Cal.bursts() {
-		// Stable's own pods have bad times that last as long as this: a limit
-		// for a shorter time would blame the canary for the like.
-		hold = max(hold, min(2*hold, time.Duration((1.5*e.Cal.Longest+60)*float64(time.Second))))
-		if byErr, _, _ := j.stakes(); d.kind == ruleErrors && !j.noControl {
+	if bursts := e.Cal.bursts(); j.cfg.Compare && (bursts || e.Cal.PodSeconds < wellKnown) {
+		// Stable's own pods have bad times that last as long as this, or nobody
+		// knows: a limit for a shorter time would blame the canary for the like.
+		switch {
+		case d.kind == ruleErrors && j.onePodOnly(*d.hi):
+			hold *= loneTimes // the longest time that was seen says little about the longest there is
+		case !bursts && d.kind == ruleErrors && m.Canary <= plainShare:
+			hold *= blindTimes
+		case bursts:
+			hold = max(hold, min(2*hold, time.Duration((1.5*e.Cal.Longest+60)*float64(time.Second))))
+		}
+		if byErr, _, _ := j.stakes(); bursts && d.kind == ruleErrors && !j.noControl {
 			believed = byErr >= burstNats
 		}
 	}
 	m.share(t, span(d.hold), *d.hi, before, believed, hold, j.cfg.StaleAfter, now, j.noControl)
+}
+
+// follow keeps what each canary pod answered lately, over a time constant of
+// the limit's own `for`.
+func (j *Judge) follow(now int64) {
+	over := max(j.cfg.ErrorRate.For, shareWindow)
+	for _, p := range j.seenPods[canaryArm] {
+		keep := 0.0
+		if p.WAt != 0 && now > p.WAt {
+			keep = math.Exp(-float64(now-p.WAt) / float64(over))
+		}
+		p.WN, p.WE, p.WAt = p.WN*keep+p.d.NE, p.WE*keep+p.d.E, now
+	}
+}
+
+// onePodOnly reports whether the canary keeps the limit but for one of its
+// pods: then it is that pod, and a release is wrong on all of them.
+func (j *Judge) onePodOnly(max float64) bool {
+	var n, k, worst, worstN, worstK float64
+	for _, p := range j.seenPods[canaryArm] {
+		n, k = n+p.WN, k+p.WE
+		if over := p.WE - max*p.WN; over > worst {
+			worst, worstN, worstK = over, p.WN, p.WE
+		}
+	}
+	n, k = n-worstN, k-worstK
+	return worst > 0 && n >= loneRest && k <= max*n
 }
 
 // usable reports whether the metric gave numbers within Config.StaleAfter.
