@@ -1,0 +1,97 @@
+package deployment_test
+
+import (
+	"context"
+	"testing"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+func pod(i string, change func(*corev1.Pod)) *corev1.Pod {
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "my-app-v2-5d8b7c9f6b-x" + i + "klm"}}
+	p.Status.Phase = corev1.PodRunning
+	change(p)
+	return p
+}
+
+func waiting(reason, message string, restarts int32, last *corev1.ContainerStateTerminated) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		p.Status.ContainerStatuses = []corev1.ContainerStatus{{
+			Name: "app", Image: "my-registry/my-app:v2", RestartCount: restarts,
+			State:                corev1.ContainerState{Waiting: &corev1.ContainerStateWaiting{Reason: reason, Message: message}},
+			LastTerminationState: corev1.ContainerState{Terminated: last},
+		}}
+	}
+}
+
+// Each reason for not being ready is one sentence with the words of who knows.
+func TestWhy(t *testing.T) {
+	crash := waiting("CrashLoopBackOff", "back-off 10s restarting failed container", 3, &corev1.ContainerStateTerminated{ExitCode: 2, Reason: "Error"})
+	pull := waiting("ImagePullBackOff", "Back-off pulling image: not found", 0, nil)
+	unschedulable := func(p *corev1.Pod) {
+		p.Status.Phase = corev1.PodPending
+		p.Status.Conditions = []corev1.PodCondition{{Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: "Unschedulable", Message: "0/3 nodes are available: 3 Insufficient cpu."}}
+	}
+	for name, c := range map[string]struct {
+		pods       []*corev1.Pod
+		conditions []appsv1.DeploymentCondition
+		want       string
+	}{
+		"crash loop": {
+			pods: []*corev1.Pod{pod("2", crash)},
+			want: "my-app-v2-5d8b7c9f6b-x2klm: container app keeps crashing (3 restarts, last with exit code 2)",
+		},
+		"killed for memory": {
+			pods: []*corev1.Pod{pod("2", waiting("CrashLoopBackOff", "", 1, &corev1.ContainerStateTerminated{ExitCode: 137, Reason: "OOMKilled"}))},
+			want: "my-app-v2-5d8b7c9f6b-x2klm: container app keeps crashing (1 restarts, last with exit code 137 OOMKilled)",
+		},
+		"image": {
+			pods: []*corev1.Pod{pod("2", pull)},
+			want: "my-app-v2-5d8b7c9f6b-x2klm: container app: image my-registry/my-app:v2 cannot be pulled (Back-off pulling image: not found)",
+		},
+		"the gravest first, and how many": {
+			pods: []*corev1.Pod{pod("2", pull), pod("3", crash), pod("4", crash)},
+			want: "my-app-v2-5d8b7c9f6b-x3klm (and 1 more like it): container app keeps crashing (3 restarts, last with exit code 2)",
+		},
+		"unschedulable": {
+			pods: []*corev1.Pod{pod("2", unschedulable)},
+			want: "my-app-v2-5d8b7c9f6b-x2klm: no node takes it: 0/3 nodes are available: 3 Insufficient cpu",
+		},
+		"probe": {
+			pods: []*corev1.Pod{pod("2", func(p *corev1.Pod) {
+				p.Status.ContainerStatuses = []corev1.ContainerStatus{{Name: "app", State: corev1.ContainerState{Running: &corev1.ContainerStateRunning{}}}}
+			})},
+			want: "my-app-v2-5d8b7c9f6b-x2klm: container app runs and is not ready yet",
+		},
+		"configuration": {
+			pods: []*corev1.Pod{pod("2", waiting("CreateContainerConfigError", `configmap "x" not found`, 0, nil))},
+			want: `my-app-v2-5d8b7c9f6b-x2klm: container app: CreateContainerConfigError configmap "x" not found`,
+		},
+		"quota": {
+			conditions: []appsv1.DeploymentCondition{{Type: appsv1.DeploymentReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate", Message: `pods "my-app-v2-x" is forbidden: exceeded quota: few, requested: pods=1, used: pods=3, limited: pods=3`}},
+			want:       `pods cannot be created: pods "my-app-v2-x" is forbidden: exceeded quota: few, requested: pods=1, used: pods=3, limited: pods=3`,
+		},
+		"too late": {
+			conditions: []appsv1.DeploymentCondition{{Type: appsv1.DeploymentProgressing, Status: corev1.ConditionFalse, Reason: "ProgressDeadlineExceeded", Message: `ReplicaSet "my-app-v2-5d8b7c9f6b" has timed out progressing.`}},
+			want:       `ReplicaSet "my-app-v2-5d8b7c9f6b" has timed out progressing`,
+		},
+		"nothing known":     {want: "0 of 2 pods are ready"},
+		"another's trouble": {pods: []*corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "my-app-v1-5d8b7c9f6b-x2klm"}, Status: pod("2", crash).Status}}, want: "no pod was created yet"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := newPlace(t)
+			p.make("my-app-v2", "v2", 2)
+			p.broken["my-app-v2"] = true
+			p.step()
+			p.pods = c.pods
+			d := p.get("my-app-v2")
+			d.Status.Conditions = c.conditions
+			p.must(p.c.Status().Update(context.Background(), d))
+			if w := p.look("my-app-v2"); w.Why != c.want || w.Ready != 0 || !w.ReadyKnown {
+				t.Errorf("ready %d (known %v), why\n%s\nwant\n%s", w.Ready, w.ReadyKnown, w.Why, c.want)
+			}
+		})
+	}
+}
