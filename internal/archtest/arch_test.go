@@ -49,7 +49,7 @@ var layers = []struct {
 	{"adapters", []string{"internal/router", "internal/workload", "internal/metric", "internal/store", "internal/notify", "internal/hook"}},
 	{"model", []string{"internal/httpapi"}},
 	{"hosts", []string{"internal/daemon", "internal/controller"}},
-	{"cli", []string{"internal/cli", "internal/demo"}},
+	{"cli", []string{"internal/cli", "internal/demo", "internal/tui"}},
 	{"cmd", []string{"cmd"}},
 }
 

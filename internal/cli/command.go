@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -35,22 +36,22 @@ func (a *app) command(x act) *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.names,
 		RunE: func(cc *cobra.Command, args []string) error {
-			return a.with(cc.Context(), args, func(cl *httpapi.Client, ref httpapi.Ref) error {
-				v, err := cl.Get(cc.Context(), ref)
+			return a.with(cc.Context(), args, func(t target) error {
+				v, err := t.view(cc.Context())
 				if err != nil {
 					return err
 				}
-				cmd.ID, cmd.Verb, cmd.By, cmd.N = rand.Text(), x.verb, a.User(), v.N
+				cmd.ID, cmd.Verb, cmd.By, cmd.N = newID(x.verb), x.verb, a.User(), v.N
 				if cmd.Revision == "" && x.about != nil {
 					cmd.Revision = x.about(v)
 				}
-				answer, err := send(cc.Context(), cl, ref, cmd)
+				answer, err := send(cc.Context(), t, cmd)
 				if err != nil {
 					return err
 				}
 				switch {
 				case out.json():
-					if err := printJSON(a.Stdout, answer); err != nil {
+					if err := out.print(a.Stdout, answer); err != nil {
 						return err
 					}
 				case answer.Refused:
@@ -75,9 +76,9 @@ func (a *app) command(x act) *cobra.Command {
 
 // send repeats a command whose answer was lost on its way: by its id it is
 // done once.
-func send(ctx context.Context, cl *httpapi.Client, ref httpapi.Ref, cmd rollout.Command) (httpapi.Answer, error) {
+func send(ctx context.Context, t target, cmd rollout.Command) (httpapi.Answer, error) {
 	for try := 1; ; try++ {
-		a, err := cl.Command(ctx, ref, cmd)
+		a, err := t.Command(ctx, t.ref, cmd)
 		var told *httpapi.StatusError
 		var absent *httpapi.NotRunning
 		if err == nil || errors.As(err, &told) || errors.As(err, &absent) || ctx.Err() != nil || try == 3 {
@@ -85,6 +86,9 @@ func send(ctx context.Context, cl *httpapi.Client, ref httpapi.Ref, cmd rollout.
 		}
 	}
 }
+
+// newID is one that no other command has; in a cluster it is an object's name.
+func newID(v rollout.Verb) string { return string(v) + "-" + strings.ToLower(rand.Text()) }
 
 func ofCanary(v httpapi.RolloutView) rollout.Revision {
 	if v.Canary == nil {

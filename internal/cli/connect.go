@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -14,10 +13,10 @@ import (
 	"github.com/serin-dev/serin/internal/httpapi"
 )
 
-// connect finds the daemon: by --socket, by SERIN_SOCKET, else the one that
+// daemon finds the daemon: by --socket, by SERIN_SOCKET, else the one that
 // runs for this user. Of several it takes the one whose folder is the working
 // directory, or above it.
-func (a *app) connect(ctx context.Context) (*httpapi.Client, error) {
+func (a *app) daemon(ctx context.Context) (*httpapi.Client, error) {
 	socket := a.socket
 	if socket == "" {
 		socket = a.Env("SERIN_SOCKET")
@@ -67,8 +66,11 @@ func (a *app) connect(ctx context.Context) (*httpapi.Client, error) {
 	if chosen >= 0 {
 		return alive[chosen].client, nil
 	}
-	if len(alive) == 0 {
-		return nil, errors.New("no daemon is running for this user: start one with `serin up -f DIR`, or name its socket with --socket or SERIN_SOCKET")
+	if len(found) == 0 {
+		return nil, &noDaemon{}
+	}
+	if len(alive) == 0 { // one that was killed leaves its socket: its commands are not for a cluster
+		return nil, fmt.Errorf("no daemon is running for this user (one was: nobody answers on %s): start it with `serin up -f DIR`, name another's socket with --socket or SERIN_SOCKET, or name a cluster with --context, -n or --kubeconfig", strings.Join(found, ", "))
 	}
 	var lines []string
 	for _, d := range alive {
@@ -82,31 +84,58 @@ func within(path, dir string) bool {
 	return err == nil && rel != ".." && !strings.HasPrefix(rel, ".."+string(filepath.Separator))
 }
 
+// target is the rollout that a verb is about, and who answers for it.
+type target struct {
+	Host
+	ref  httpapi.Ref
+	seen *httpapi.RolloutView // as the search for it found it
+}
+
+// view is the rollout as it stands: asked for once.
+func (t target) view(ctx context.Context) (httpapi.RolloutView, error) {
+	if t.seen != nil {
+		return *t.seen, nil
+	}
+	return t.Get(ctx, t.ref)
+}
+
 // with connects, and gives the rollout that args name: with none, the only one.
-func (a *app) with(ctx context.Context, args []string, do func(*httpapi.Client, httpapi.Ref) error) error {
-	c, err := a.connect(ctx)
+func (a *app) with(ctx context.Context, args []string, do func(target) error) error {
+	h, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer h.Close()
 	if len(args) > 0 {
-		return do(c, httpapi.ParseRef(args[0]))
+		return do(target{Host: h, ref: httpapi.ParseRef(args[0])})
 	}
-	views, err := c.List(ctx)
+	views, err := h.List(ctx)
 	if err != nil {
 		return err
 	}
 	switch len(views) {
 	case 0:
-		return errors.New("the daemon knows no rollout yet")
+		return fmt.Errorf("no rollout is known%s yet", whereOf(h))
 	case 1:
-		return do(c, httpapi.Ref{Namespace: views[0].Namespace, Name: views[0].Name})
+		return do(target{Host: h, ref: httpapi.Ref{Namespace: views[0].Namespace, Name: views[0].Name}, seen: &views[0]})
 	}
 	var names []string
 	for _, v := range views {
 		names = append(names, httpapi.Ref{Namespace: v.Namespace, Name: v.Name}.String())
 	}
-	return fmt.Errorf("there are %d rollouts: name one of %s", len(names), strings.Join(names, ", "))
+	more := ""
+	if len(names) > 10 {
+		names, more = names[:10], fmt.Sprintf(" and %d more", len(names)-10)
+	}
+	return fmt.Errorf("there are %d rollouts: name one of %s%s", len(views), strings.Join(names, ", "), more)
+}
+
+// whereOf says which cluster and namespace a host is, and nothing of a daemon.
+func whereOf(h Host) string {
+	if w, ok := h.(fmt.Stringer); ok {
+		return " in " + w.String()
+	}
+	return ""
 }
 
 // names completes the argument of verbs that take a rollout.
@@ -114,18 +143,22 @@ func (a *app) names(cmd *cobra.Command, args []string, _ string) ([]string, cobr
 	if len(args) > 0 {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	c, err := a.connect(cmd.Context())
+	h, err := a.connect(cmd.Context())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
-	defer c.Close()
-	views, err := c.List(cmd.Context())
+	defer h.Close()
+	views, err := h.List(cmd.Context())
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	var out []string
 	for _, v := range views {
-		out = append(out, httpapi.Ref{Namespace: v.Namespace, Name: v.Name}.String()+"\t"+v.Message)
+		name := httpapi.Ref{Namespace: v.Namespace, Name: v.Name}.String()
+		if a.cluster.Namespace == v.Namespace {
+			name = v.Name
+		}
+		out = append(out, name+"\t"+oneLine(v.Message))
 	}
 	return out, cobra.ShellCompDirectiveNoFileComp
 }

@@ -55,17 +55,21 @@ arguments, is the port that each replica listens on.
 				return fmt.Errorf("finding the working directory: %w", err)
 			}
 			d.Command, d.By = args[1:], a.User()
-			cl, err := a.connect(cmd.Context())
+			h, err := a.connect(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer cl.Close()
+			defer h.Close()
+			cl, ok := h.(deployer)
+			if !ok {
+				return fmt.Errorf("in a cluster a new version is a Deployment: apply one with the label of %s (kubectl apply), and its release starts", d.Version)
+			}
 			done, err := cl.Deploy(cmd.Context(), httpapi.ParseRef(args[0]), d)
 			if err != nil {
 				return err
 			}
 			if out.json() {
-				return printJSON(a.Stdout, done)
+				return out.print(a.Stdout, done)
 			}
 			fmt.Fprintln(a.Stdout, oneLine(done.Message))
 			return nil

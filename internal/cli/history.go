@@ -19,16 +19,16 @@ func (a *app) history() *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.names,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd.Context(), args, func(cl *httpapi.Client, ref httpapi.Ref) error {
-				v, err := cl.Get(cmd.Context(), ref)
+			return a.with(cmd.Context(), args, func(t target) error {
+				v, err := t.view(cmd.Context())
 				if err != nil {
 					return err
 				}
 				switch {
 				case out.json() && decisions:
-					return printJSON(a.Stdout, v.Decisions)
+					return out.print(a.Stdout, v.Decisions)
 				case out.json():
-					return printJSON(a.Stdout, v.History)
+					return out.print(a.Stdout, v.History)
 				case decisions:
 					for _, e := range v.Decisions {
 						fmt.Fprintln(a.Stdout, decisionLine(e))

@@ -49,7 +49,7 @@ rollout could not start. Nothing is asked of any server.`,
 			}
 			r, apps := lintFiles(files, commands)
 			if out.json() {
-				if err := printJSON(a.Stdout, r); err != nil {
+				if err := out.print(a.Stdout, r); err != nil {
 					return err
 				}
 			} else {

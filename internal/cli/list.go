@@ -2,6 +2,8 @@ package cli
 
 import (
 	"fmt"
+	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -14,59 +16,136 @@ func (a *app) list() *cobra.Command {
 	var out format
 	c := &cobra.Command{
 		Use:   "list",
-		Short: "Every rollout in one line",
+		Short: "Every rollout in one line; who needs a person comes first",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			cl, err := a.connect(cmd.Context())
+			h, err := a.connect(cmd.Context())
 			if err != nil {
 				return err
 			}
-			defer cl.Close()
-			views, err := cl.List(cmd.Context())
+			defer h.Close()
+			views, err := h.List(cmd.Context())
 			if err != nil {
 				return err
 			}
 			if out.json() {
-				return printJSON(a.Stdout, views)
+				return out.print(a.Stdout, views)
 			}
 			if len(views) == 0 {
-				fmt.Fprintln(a.Stdout, "No rollout is known yet.")
+				fmt.Fprintln(a.Stdout, oneLine(fmt.Sprintf("No rollout is known%s yet.", whereOf(h))))
 				return nil
 			}
-			return table(a.Stdout, listRows(views))
+			return table(a.Stdout, listRows(views, listOptions{namespace: a.cluster.All, wide: out.wide(), now: a.Now()}))
 		},
 	}
-	outputFlag(c, &out)
+	c.Flags().BoolVarP(&a.cluster.All, "all-namespaces", "A", false, "in a cluster: every namespace")
+	outputFlag(c, &out, "wide")
 	return c
 }
 
-func listRows(views []httpapi.RolloutView) [][]string {
-	rows := [][]string{{"NAME", "READY", "PHASE", "STEP", "WEIGHT", "STABLE", "CANARY", "VERDICT", "MESSAGE"}}
-	urgent := func(v httpapi.RolloutView) bool {
-		return v.Stalled != "" || v.Waiting == rollout.WaitApproval || v.Waiting == rollout.WaitPerson
+type listOptions struct {
+	namespace bool // in a column of its own
+	wide      bool
+	now       time.Time
+}
+
+func listRows(views []httpapi.RolloutView, o listOptions) [][]string {
+	head := []string{"NAME", "READY", "PHASE", "STEP", "WEIGHT", "SEEN", "VERDICT", "STABLE", "CANARY"}
+	if o.wide {
+		head = append(head, "EVIDENCE", "EXPOSED", "HARMED", "WAITS FOR", "LEFT", "AGE")
 	}
-	for _, first := range []bool{true, false} {
-		for _, v := range views {
-			if urgent(v) != first {
-				continue
+	head = append(head, "MESSAGE")
+	if o.namespace {
+		head = append([]string{"NAMESPACE"}, head...)
+	}
+	rows := [][]string{head}
+	sorted := slices.Clone(views)
+	slices.SortStableFunc(sorted, func(x, y httpapi.RolloutView) int { return rank(x) - rank(y) })
+	for _, v := range sorted {
+		weight, seen, verdict, evidence, exposed, harmed, left := "-", "-", "-", "-", "-", "-", "-"
+		if underWay(v) {
+			weight, verdict = v.WeightSet.String(), v.Verdict.String()
+			evidence, exposed, harmed = percent(v.Evidence.Advance), count(v.Exposed), count(v.Harmed)
+			if v.WeightSeen != nil {
+				seen = percent(*v.WeightSeen)
 			}
-			ready := "?"
-			for _, c := range v.Conditions {
-				if c.Type == "Ready" {
-					ready = c.Status
-				}
-			}
-			weight, verdict := "-", "-"
-			if underWay(v) {
-				weight, verdict = v.WeightSet.String(), v.Verdict.String()
-			}
-			rows = append(rows, []string{
-				httpapi.Ref{Namespace: v.Namespace, Name: v.Name}.String(), ready, string(v.Phase), stepOf(v), weight,
-				label(v.Stable), label(v.Canary), verdict, v.Message,
-			})
 		}
+		if v.Until != nil {
+			left = ago(v.Until.Sub(o.now))
+		}
+		name := v.Name
+		if !o.namespace && !oneNamespace(views) {
+			name = httpapi.Ref{Namespace: v.Namespace, Name: v.Name}.String()
+		}
+		row := []string{name, readyOf(v), string(v.Phase), stepOf(v), weight, seen, verdict, label(v.Stable), label(v.Canary)}
+		if o.wide {
+			age := "-"
+			if v.Started != nil && underWay(v) {
+				age = ago(o.now.Sub(*v.Started))
+			}
+			row = append(row, evidence, exposed, harmed, orDash(string(v.Waiting)), left, age)
+		}
+		row = append(row, v.Message)
+		if o.namespace {
+			row = append([]string{v.Namespace}, row...)
+		}
+		rows = append(rows, row)
 	}
 	return rows
+}
+
+// rank says who comes first: who needs a person, then what is going back, then
+// what is under way.
+func rank(v httpapi.RolloutView) int {
+	switch {
+	case v.Stalled != "" || v.Waiting == rollout.WaitApproval || v.Waiting == rollout.WaitPerson:
+		return 0
+	case v.Phase == rollout.RollingBack:
+		return 1
+	case underWay(v):
+		return 2
+	case v.Exit != httpapi.ExitPromoted:
+		return 3
+	}
+	return 4
+}
+
+func oneNamespace(views []httpapi.RolloutView) bool {
+	for _, v := range views {
+		if v.Namespace != views[0].Namespace {
+			return false
+		}
+	}
+	return true
+}
+
+func readyOf(v httpapi.RolloutView) string {
+	for _, c := range v.Conditions {
+		if c.Type == "Ready" {
+			return c.Status
+		}
+	}
+	return "?"
+}
+
+func orDash(s string) string {
+	if s == "" {
+		return "-"
+	}
+	return s
+}
+
+// ago is a span of time as a column has room for it: "3m20s", "4h", "41d".
+func ago(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0s"
+	case d < time.Hour:
+		return httpapi.Short(d.Truncate(time.Second))
+	case d < 48*time.Hour:
+		return httpapi.Short(d.Truncate(time.Minute))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
 func label(v *httpapi.VersionView) string {

@@ -24,8 +24,12 @@ func (a *app) logs() *cobra.Command {
 			if q.Tail < 0 {
 				return fmt.Errorf("--tail is %d: want a number of lines, or 0 for all that is kept", q.Tail)
 			}
-			return a.with(cmd.Context(), args, func(cl *httpapi.Client, ref httpapi.Ref) error {
-				err := cl.Logs(cmd.Context(), ref, q, func(l httpapi.LogLine) error {
+			return a.with(cmd.Context(), args, func(t target) error {
+				cl, ok := t.Host.(logReader)
+				if !ok {
+					return fmt.Errorf("a cluster's logs are kubectl's: %s", kubectlLogs(cmd.Context(), t, q))
+				}
+				err := cl.Logs(cmd.Context(), t.ref, q, func(l httpapi.LogLine) error {
 					if out.json() {
 						return json.NewEncoder(a.Stdout).Encode(l)
 					}
@@ -50,6 +54,29 @@ func (a *app) logs() *cobra.Command {
 	c.Flags().StringVar(&q.Replica, "replica", "", "only this replica")
 	c.Flags().IntVar(&q.Tail, "tail", 0, "only the last lines of each replica (default: all that is kept)")
 	c.Flags().BoolVarP(&q.Follow, "follow", "f", false, "go on with new lines")
-	outputFlag(c, &out)
+	lineFlag(c, &out)
 	return c
+}
+
+// kubectlLogs is the command that shows what is asked for.
+func kubectlLogs(ctx context.Context, t target, q httpapi.LogQuery) string {
+	name := "DEPLOYMENT"
+	if v, err := t.view(ctx); err == nil {
+		for _, x := range []*httpapi.VersionView{v.Stable, v.Canary} { // the canary's, where there is one
+			if x != nil && (q.Version == "" || q.Version == x.Version) {
+				name = x.Name
+			}
+		}
+	}
+	s := "kubectl logs deployment/" + name + " --all-pods --prefix"
+	if t.ref.Namespace != "" {
+		s += " -n " + t.ref.Namespace
+	}
+	if q.Tail > 0 {
+		s += fmt.Sprintf(" --tail %d", q.Tail)
+	}
+	if q.Follow {
+		s += " -f"
+	}
+	return s
 }

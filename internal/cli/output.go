@@ -4,12 +4,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"math"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	"sigs.k8s.io/yaml"
 
 	"github.com/serin-dev/serin/internal/analysis"
 	"github.com/serin-dev/serin/internal/httpapi"
@@ -17,23 +18,58 @@ import (
 )
 
 // format is the -o flag of verbs that read.
-type format string
+type format struct {
+	chosen string
+	known  []string
+}
 
-func (f *format) String() string { return string(*f) }
+func (f *format) String() string { return f.chosen }
 func (f *format) Type() string   { return "format" }
 func (f *format) Set(s string) error {
-	if s != "text" && s != "json" {
-		return fmt.Errorf("want text or json")
+	if !slices.Contains(f.known, s) {
+		return fmt.Errorf("want %s", orList(f.known))
 	}
-	*f = format(s)
+	f.chosen = s
 	return nil
 }
 
-func (f format) json() bool { return f == "json" }
+func orList(s []string) string {
+	if len(s) < 2 {
+		return strings.Join(s, "")
+	}
+	return strings.Join(s[:len(s)-1], ", ") + " or " + s[len(s)-1]
+}
 
-func outputFlag(c *cobra.Command, f *format) {
-	*f = "text"
-	c.Flags().VarP(f, "output", "o", "text or json")
+// json: a machine reads it, as JSON or as YAML.
+func (f format) json() bool { return f.chosen == "json" || f.chosen == "yaml" }
+
+func (f format) wide() bool { return f.chosen == "wide" }
+
+// print writes v as a machine reads it.
+func (f format) print(w io.Writer, v any) error {
+	if f.chosen != "yaml" {
+		return printJSON(w, v)
+	}
+	b, err := yaml.Marshal(v)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(b)
+	return err
+}
+
+// outputFlag adds -o. more are words beside text, json and yaml.
+func outputFlag(c *cobra.Command, f *format, more ...string) {
+	*f = format{"text", append([]string{"text", "json", "yaml"}, more...)}
+	c.Flags().VarP(f, "output", "o", orList(f.known))
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(f.known, cobra.ShellCompDirectiveNoFileComp))
+}
+
+// lineFlag adds -o to verbs that write one line for each thing they see.
+func lineFlag(c *cobra.Command, f *format) {
+	*f = format{"text", []string{"text", "json"}}
+	c.Flags().VarP(f, "output", "o", "text or json, one object a line")
+	_ = c.RegisterFlagCompletionFunc("output", cobra.FixedCompletions(f.known, cobra.ShellCompDirectiveNoFileComp))
 }
 
 func printJSON(w io.Writer, v any) error {
@@ -69,34 +105,9 @@ func oneLine(s string) string {
 
 func clock(t time.Time) string { return t.Local().Format("15:04:05") }
 
-// count writes a number of requests: whole, with thousands told apart.
-func count(n float64) string {
-	s := fmt.Sprintf("%.0f", math.Round(n))
-	neg := strings.HasPrefix(s, "-")
-	s = strings.TrimPrefix(s, "-")
-	var b strings.Builder
-	for i, r := range s {
-		if i > 0 && (len(s)-i)%3 == 0 {
-			b.WriteByte(',')
-		}
-		b.WriteRune(r)
-	}
-	if neg {
-		return "-" + b.String()
-	}
-	return b.String()
-}
+func count(n float64) string { return httpapi.Count(n) }
 
-func percent(share float64) string {
-	p := share * 100
-	switch {
-	case p == math.Trunc(p):
-		return fmt.Sprintf("%.0f %%", p)
-	case math.Abs(p) < 10:
-		return fmt.Sprintf("%.2f %%", p)
-	}
-	return fmt.Sprintf("%.1f %%", p)
-}
+func percent(share float64) string { return httpapi.Percent(share) }
 
 func replicas(v *httpapi.VersionView) string {
 	if v.Ready == nil {
@@ -120,7 +131,7 @@ func stepOf(v httpapi.RolloutView) string {
 	return fmt.Sprintf("%d/%d", v.Step, v.Steps)
 }
 
-func underWay(v httpapi.RolloutView) bool { return v.Canary != nil && v.Phase != rollout.Idle }
+func underWay(v httpapi.RolloutView) bool { return httpapi.UnderWay(v) }
 
 // figure is one comparison in one line.
 func figure(f analysis.Figure) string {

@@ -90,7 +90,7 @@ within 10 minutes in nine runs of ten. serin simulate tries that out.`,
 				plans = append(plans, p)
 			}
 			if out.json() {
-				return printJSON(a.Stdout, plans)
+				return out.print(a.Stdout, plans)
 			}
 			for i, p := range plans {
 				if i > 0 {

@@ -18,6 +18,8 @@ import (
 // the process's own.
 type Program struct {
 	Version string
+	// Plugin: called as kubectl's plugin, so clusters only.
+	Plugin bool
 
 	// Up runs a daemon until ctx ends.
 	Up func(ctx context.Context, o UpOptions) error
@@ -25,6 +27,8 @@ type Program struct {
 	Demo func(ctx context.Context, o DemoOptions) error
 	// CheckDemo recomputes a demo's sums from what it left in a folder.
 	CheckDemo func(ctx context.Context, dir string, out io.Writer) error
+	// Cluster makes a client for a cluster; nil: the program has none.
+	Cluster func(ctx context.Context, o ClusterOptions) (Host, error)
 	// More are verbs of other packages.
 	More []func() *cobra.Command
 
@@ -61,7 +65,8 @@ func exit(code int) error {
 // app carries the program and the flags that all verbs share.
 type app struct {
 	Program
-	socket string
+	socket  string
+	cluster ClusterOptions
 }
 
 // Main runs one command line and gives the exit code.
@@ -115,12 +120,23 @@ by itself.
 
   serin demo               the whole story in a minute and a half
   serin up -f DIR          run what DIR describes, with canary releases
-  serin status             what is going on, and why`,
+  serin status             what is going on, and why
+
+Verbs that see or act talk to the daemon that runs for this user. They talk to a
+cluster with -n, --context or --kubeconfig, as kubectl's plugin (a link to this
+program named kubectl-serin), and where no daemon runs but there is a kubeconfig.`,
 		SilenceErrors:     true,
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 	}
 	root.PersistentFlags().StringVar(&a.socket, "socket", "", "the daemon's unix socket (default: $SERIN_SOCKET, else the daemon that is found)")
+	flags := root.PersistentFlags()
+	flags.StringVar(&a.cluster.Kubeconfig, "kubeconfig", "", "in a cluster: file that names it (default: $KUBECONFIG, ~/.kube/config, or the pod's own)")
+	flags.StringVar(&a.cluster.Context, "context", "", "in a cluster: the kubeconfig's context")
+	flags.StringVarP(&a.cluster.Namespace, "namespace", "n", "", "in a cluster: the namespace (default: the context's)")
+	if a.Plugin {
+		root.Annotations = map[string]string{cobra.CommandDisplayNameAnnotation: "kubectl serin"}
+	}
 	root.AddGroup(
 		&cobra.Group{ID: "run", Title: "Run:"},
 		&cobra.Group{ID: "see", Title: "See:"},

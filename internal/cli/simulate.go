@@ -221,7 +221,7 @@ func (a *app) ask(c *cobra.Command, f *simulateFlags) error {
 		return err
 	}
 	if f.out.json() {
-		err = printJSON(a.Stdout, r)
+		err = f.out.print(a.Stdout, r)
 	} else {
 		err = printReport(a.Stdout, &r)
 	}
@@ -489,7 +489,7 @@ func (a *app) benchmark(c *cobra.Command, f *simulateFlags) error {
 		return err
 	}
 	if f.out.json() {
-		err = printJSON(a.Stdout, t)
+		err = f.out.print(a.Stdout, t)
 	} else {
 		_, err = io.WriteString(a.Stdout, t.Markdown())
 	}

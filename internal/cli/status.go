@@ -21,13 +21,13 @@ needed, 2 rolled back, 3 under way, 4 waits for approval.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.names,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd.Context(), args, func(cl *httpapi.Client, ref httpapi.Ref) error {
-				v, err := cl.Get(cmd.Context(), ref)
+			return a.with(cmd.Context(), args, func(t target) error {
+				v, err := t.view(cmd.Context())
 				if err != nil {
 					return err
 				}
 				if out.json() {
-					err = printJSON(a.Stdout, v)
+					err = out.print(a.Stdout, v)
 				} else {
 					printStatus(a.Stdout, v)
 				}

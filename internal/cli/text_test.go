@@ -143,10 +143,18 @@ func TestWhy(t *testing.T) {
 func TestListAndHistory(t *testing.T) {
 	vs := views()
 	var b bytes.Buffer
-	if err := table(&b, listRows([]httpapi.RolloutView{vs["promoted"], vs["progressing"], vs["approval"], vs["rolledback"], vs["unknown"]})); err != nil {
-		t.Fatal(err)
+	all := []httpapi.RolloutView{vs["promoted"], vs["progressing"], vs["approval"], vs["rolledback"], vs["unknown"]}
+	elsewhere := vs["paused"]
+	elsewhere.Namespace = "staging"
+	for _, o := range []struct {
+		views []httpapi.RolloutView
+		listOptions
+	}{{all, listOptions{now: at(100)}}, {append(all[:1:1], elsewhere), listOptions{now: at(100)}}, {append(all[:2:2], elsewhere), listOptions{namespace: true, wide: true, now: at(100)}}} {
+		if err := table(&b, listRows(o.views, o.listOptions)); err != nil {
+			t.Fatal(err)
+		}
+		b.WriteString("\n")
 	}
-	b.WriteString("\n")
 	if err := printHistory(&b, vs["rolledback"]); err != nil {
 		t.Fatal(err)
 	}
@@ -172,47 +180,93 @@ func TestFollower(t *testing.T) {
 	golden(t, "watch", b.String())
 }
 
-func TestEndOf(t *testing.T) {
+func TestExpected(t *testing.T) {
 	vs := views()
 	superseded := vs["progressing"]
 	superseded.History = []rollout.Outcome{{Revision: v3, Result: rollout.Superseded, Why: "v2 is newer."}}
+	vs["superseded"] = superseded
+	rest := func(outcomes ...rollout.Outcome) httpapi.RolloutView {
+		v := vs["promoted"]
+		v.History = outcomes
+		return v
+	}
+	v2back := rollout.Outcome{Revision: v2, From: v1, Result: rollout.RolledBack, Why: "it failed.", Ended: at(-5000)}
+	vs["longAgo"] = rest(v2back)
+	vs["since"] = rest(v2back, rollout.Outcome{Revision: v1, From: v3, Result: rollout.Promoted, Ended: at(-4000)})
+	vs["withdrawn"] = rest(rollout.Outcome{Revision: v2, From: v1, Result: rollout.Withdrawn, Why: "its Deployment is gone."})
+	vs["undone"] = rest(v2back, rollout.Outcome{Revision: v1, From: v2, Result: rollout.Undone, Why: "alice goes back."})
+	vs["abandoned"] = rest(v2back, rollout.Outcome{Revision: v3, From: v1, Result: rollout.Abandoned, Why: "v3 never got ready."})
+	again := v2
+	again += "-new"
 	for name, c := range map[string]struct {
-		view    string
-		want    rollout.Revision
-		through bool
-		over    bool
-		code    int
+		view string
+		expected
+		over bool
+		code int
 	}{
-		"UnderWay":                       {"progressing", "", false, false, 0},
-		"Promoted":                       {"promoted", "", false, true, 0},
-		"RolledBack":                     {"rolledback", "", false, true, 2},
-		"Approval":                       {"approval", "", false, true, 4},
-		"ThroughApproval":                {"approval", "", true, false, 0},
-		"NotAdopted":                     {"unknown", "", false, true, 1},
-		"ThisVersionIsUnderWay":          {"progressing", "v2", false, false, 0},
-		"ThisRevisionIsUnderWay":         {"progressing", v2, false, false, 0},
-		"ThisVersionIsStable":            {"promoted", "v1", false, true, 0},
-		"ThisVersionWasTakenBack":        {"rolledback", "v2", false, true, 2},
-		"ThisVersionHasNotBegun":         {"promoted", "v9", false, false, 0},
-		"AnotherRevisionOfThisLabel":     {"promoted", "v1@other", false, false, 0},
-		"ThisVersionWaitsForApproval":    {"approval", "v2", false, true, 4},
-		"AnotherVersionWaitsForApproval": {"approval", "v9", false, false, 0},
-		"ThisVersionWasReplaced":         {"superseded", "v3", false, true, 1},
+		"UnderWay":                       {"progressing", expected{}, false, 0},
+		"Promoted":                       {"promoted", expected{}, true, 0},
+		"RolledBack":                     {"rolledback", expected{}, true, 2},
+		"Approval":                       {"approval", expected{}, true, 4},
+		"ThroughApproval":                {"approval", expected{through: true}, false, 0},
+		"NotAdopted":                     {"unknown", expected{}, true, 1},
+		"WellAfterAWithdrawal":           {"withdrawn", expected{}, true, 0},
+		"FollowedToAWithdrawal":          {"withdrawn", expected{begun: true}, true, 2},
+		"ThisVersionIsUnderWay":          {"progressing", expected{want: "v2"}, false, 0},
+		"ThisRevisionIsUnderWay":         {"progressing", expected{want: v2}, false, 0},
+		"ThisVersionIsStable":            {"promoted", expected{want: "v1"}, true, 0},
+		"ThisVersionWasTakenBack":        {"rolledback", expected{want: "v2"}, true, 2},
+		"ThisVersionHasNotBegun":         {"promoted", expected{want: "v9"}, false, 0},
+		"AnotherRevisionOfThisLabel":     {"promoted", expected{want: "v1@other"}, false, 0},
+		"ThisVersionWaitsForApproval":    {"approval", expected{want: "v2"}, true, 4},
+		"AnotherVersionWaitsForApproval": {"approval", expected{want: "v9"}, false, 0},
+		"ThisVersionWasReplaced":         {"superseded", expected{want: "v3"}, true, 1},
+		"ThisVersionWasWithdrawn":        {"withdrawn", expected{want: "v2"}, true, 2},
+		"ThisVersionWasUndone":           {"undone", expected{want: "v2"}, true, 2},
+		"ThisVersionIsWhatUndoWentTo":    {"undone", expected{want: "v1"}, true, 0},
+		"ThisVersionWasNotGoneBackTo":    {"abandoned", expected{want: "v3"}, true, 2},
+		"AnAbandonedUndoHidesNothing":    {"abandoned", expected{want: "v2"}, true, 2},
+		"TheNewestOfThisLabel":           {"longAgo", expected{want: "v2"}, true, 2},
+		"AnOlderOneOfThisLabel":          {"since", expected{want: "v2"}, false, 0},
+		"AnOlderOneSaidInFull":           {"since", expected{want: v2}, true, 2},
+		"AnotherRevisionSaidInFull":      {"longAgo", expected{want: again}, false, 0},
+		"EndedTooLongAgo":                {"longAgo", expected{want: "v2", after: at(-100)}, false, 0},
+		"EndedSince":                     {"longAgo", expected{want: "v2", after: at(-9000)}, true, 2},
+		"StableForTooLong":               {"promoted", expected{want: "v1", after: at(-100)}, false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := vs[c.view]
-			if c.view == "superseded" {
-				v = superseded
-			}
-			e := endOf(v, c.want, c.through)
-			if e.over != c.over || e.code != c.code {
-				t.Errorf("over %v with code %d, want %v with %d (%s)", e.over, e.code, c.over, c.code, e.text)
-			}
-			if e.over && e.text == "" {
+			e := c.expected.see
+			if got := e(vs[c.view]); got.over != c.over || got.code != c.code {
+				t.Errorf("over %v with code %d, want %v with %d (%s)", got.over, got.code, c.over, c.code, got.text)
+			} else if got.over && got.text == "" {
 				t.Error("it ends without a word")
 			}
 		})
 	}
+}
+
+// A bare label is the revision that was seen under way with it: what ended
+// before under the same label is another one's.
+func TestExpectedKeepsToWhatItSaw(t *testing.T) {
+	vs := views()
+	e := expected{want: "v2"}
+	if end := e.see(vs["progressing"]); end.over || e.want != v2 {
+		t.Fatalf("%+v, waiting for %s", end, e.want)
+	}
+	other := vs["promoted"]
+	other.History = []rollout.Outcome{{Revision: v2 + "-old", Result: rollout.RolledBack}}
+	if end := e.see(other); end.over {
+		t.Errorf("taken for its own: %+v", end)
+	}
+	other.History = append(other.History, rollout.Outcome{Revision: v2, Result: rollout.Promoted}, rollout.Outcome{Revision: v3, Result: rollout.RolledBack})
+	if end := e.see(other); !end.over || end.code != 0 {
+		t.Errorf("its own outcome, though not the newest: %+v", end)
+	}
+}
+
+func TestLastOutcome(t *testing.T) {
+	vs := views()
+	golden(t, "watch-after", lastOutcome(vs["rolledback"])+"\n"+lastOutcome(vs["progressing"])+"\n")
 }
 
 // Text from elsewhere cannot move the cursor, colour the screen or break lines.

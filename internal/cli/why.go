@@ -22,8 +22,8 @@ func (a *app) why() *cobra.Command {
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.names,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.with(cmd.Context(), args, func(cl *httpapi.Client, ref httpapi.Ref) error {
-				v, err := cl.Get(cmd.Context(), ref)
+			return a.with(cmd.Context(), args, func(t target) error {
+				v, err := t.view(cmd.Context())
 				if err != nil {
 					return err
 				}
@@ -32,7 +32,7 @@ func (a *app) why() *cobra.Command {
 					return err
 				}
 				if out.json() {
-					return printJSON(a.Stdout, e)
+					return out.print(a.Stdout, e)
 				}
 				printWhy(a.Stdout, v, e)
 				return nil
