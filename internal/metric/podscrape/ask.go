@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -64,7 +65,7 @@ func (s *Scraper) ask(ctx context.Context, a *answer, native bool) {
 		return
 	}
 	a.at = s.o.Now()
-	r := &reader{tally: metric.NewTally(s.o.Names), wanted: s.wanted}
+	r := &reader{tally: metric.NewTally(s.o.Names), words: s.words}
 	body := &limited{r: resp.Body, left: s.o.MaxBody}
 	binary := expfmt.ResponseFormat(resp.Header).FormatType() == expfmt.TypeProtoDelim
 	if binary {
@@ -125,7 +126,7 @@ func (l *limited) Read(p []byte) (int, error) {
 // reader reads one answer into a tally.
 type reader struct {
 	tally     *metric.Tally
-	wanted    map[string]bool
+	words     *words
 	sawNative bool
 	infinite  map[string]bool // histograms with their total, of which
 	bounded   map[string]bool // these have bounds
@@ -150,14 +151,11 @@ const maxLine = 64 << 10
 // proxy tells thousands of others, and what another exporter gets wrong in them
 // is not our business.
 func (r *reader) text(body io.Reader) error {
-	kept := buffers.Get().(*bytes.Buffer)
 	in := lines.Get().(*bufio.Reader)
-	kept.Reset()
 	in.Reset(body)
 	defer func() {
 		in.Reset(nil)
 		lines.Put(in)
-		putBack(kept)
 	}()
 	looksRight := false
 	for {
@@ -171,7 +169,7 @@ func (r *reader) text(body io.Reader) error {
 			if !looksRight {
 				return &answerError{NotMetrics, "no line of it is a metric"}
 			}
-			return r.parse(kept)
+			return nil
 		case err != nil:
 			return err
 		}
@@ -181,10 +179,10 @@ func (r *reader) text(body io.Reader) error {
 			continue
 		}
 		looksRight = true
-		if r.wanted[string(name)] {
-			kept.Write(line)
-		} else {
+		if !r.words.wanted[string(name)] {
 			r.tally.Mark(name)
+		} else if err := r.line(line, name); err != nil {
+			return err
 		}
 	}
 }
@@ -203,22 +201,47 @@ func nameOf(line []byte) ([]byte, bool) {
 	return nil, false
 }
 
-// parse takes the lines that were kept.
-func (r *reader) parse(kept io.Reader) error {
-	p := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := p.TextToMetricFamilies(kept)
-	if err != nil {
-		return &answerError{Malformed, "a counter cannot be read"}
-	}
-	l := new(pairs)
-	for name, f := range families {
-		for _, m := range f.GetMetric() {
-			l.list = m.GetLabel()
-			r.note(name, l)
-			r.tally.Add(name, l, m.GetUntyped().GetValue())
+// line takes one line that is counted: a series, a value, and maybe a time.
+func (r *reader) line(line []byte, name []byte) error {
+	end := len(name)
+	if end < len(line) && line[end] == '{' {
+		if end = closing(line, end); end < 0 {
+			return errUnreadable
 		}
 	}
+	series, err := r.words.series(line[:end])
+	if err != nil {
+		return err
+	}
+	fields := bytes.Fields(line[end:])
+	if len(fields) == 0 || len(fields) > 2 {
+		return errUnreadable
+	}
+	v, err := strconv.ParseFloat(string(fields[0]), 64)
+	if err != nil || bytes.ContainsAny(fields[0], "xX_pP") {
+		return errUnreadable
+	}
+	r.note(series.name, series.labels)
+	r.tally.Add(series.name, series.labels, v)
 	return nil
+}
+
+var errUnreadable = &answerError{Malformed, "a counter cannot be read"}
+
+// closing is where the labels that open at i end, or -1.
+func closing(line []byte, i int) int {
+	quoted := false
+	for ; i < len(line); i++ {
+		switch c := line[i]; {
+		case quoted && c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case c == '}' && !quoted:
+			return i + 1
+		}
+	}
+	return -1
 }
 
 // note remembers which histograms have no bounds but infinity.
@@ -270,7 +293,7 @@ func (r *reader) binary(body io.Reader) error {
 
 func (r *reader) family(f *dto.MetricFamily) {
 	name := f.GetName()
-	if !r.wanted[name] && !r.wanted[name+"_bucket"] {
+	if !r.words.wanted[name] && !r.words.wanted[name+"_bucket"] {
 		r.tally.Mark([]byte(name))
 		return
 	}

@@ -91,16 +91,13 @@ type Scraper struct {
 	o      Options
 	client *http.Client
 	slots  chan struct{}
-	wanted map[string]bool
+	words  *words
 }
 
 // New makes a scraper without connections.
 func New(o Options) *Scraper {
 	o = o.withDefaults()
-	s := &Scraper{o: o, slots: make(chan struct{}, o.Concurrency), wanted: map[string]bool{}}
-	for _, n := range metric.Wanted(o.Names) {
-		s.wanted[n] = true
-	}
+	s := &Scraper{o: o, slots: make(chan struct{}, o.Concurrency), words: newWords(o.Names)}
 	dialer := &net.Dialer{Timeout: o.Timeout, Control: s.control}
 	s.client = &http.Client{
 		Transport: &http.Transport{

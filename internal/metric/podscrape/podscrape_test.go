@@ -594,9 +594,9 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte("http_request_duration_seconds_bucket{le=\"0.1\"} 1\nhttp_request_duration_seconds_bucket{le=\"+Inf\"} 1\nhttp_requests_total{code=\"500\"} 1\n"), false)
 	f.Add([]byte("http_requests_total{code=\"500\"} -Inf\n# TYPE x\n"), false)
 	f.Add([]byte{0xff, 0xff, 0xff, 0xff, 0x0f, 1}, true)
-	wanted := New(Options{}).wanted
+	known := newWords(metric.Known())
 	f.Fuzz(func(t *testing.T, body []byte, binary bool) {
-		r := &reader{tally: metric.NewTally(metric.Known()), wanted: wanted}
+		r := &reader{tally: metric.NewTally(metric.Known()), words: known}
 		read := r.text
 		if binary {
 			read = r.binary
@@ -663,11 +663,11 @@ func BenchmarkLook(b *testing.B) {
 // BenchmarkRead is one pod's answer alone, without a network.
 func BenchmarkRead(b *testing.B) {
 	body := proxyText()
-	wanted := New(Options{}).wanted
+	known := newWords(metric.Known())
 	b.SetBytes(int64(len(body)))
 	b.ReportAllocs()
 	for b.Loop() {
-		r := &reader{tally: metric.NewTally(metric.Known()), wanted: wanted}
+		r := &reader{tally: metric.NewTally(metric.Known()), words: known}
 		if err := r.text(strings.NewReader(body)); err != nil {
 			b.Fatal(err)
 		}
