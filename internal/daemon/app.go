@@ -149,8 +149,10 @@ func (a *app) routes() error {
 			current[e.Revision.Label()] = e.Revision
 		}
 	}
+	route := routeOf(p.doc, current, p.fallback, p.service)
+	route.Shield = a.d.o.Shield
 	return errors.Join(
-		a.router.SetRoute(routeOf(p.doc, current, p.fallback, p.service), names),
+		a.router.SetRoute(route, names),
 		a.router.Declare(declaredSplit(p.declared, current, counts)),
 	)
 }

@@ -51,8 +51,12 @@ type Options struct {
 	RecordBytes int64         // size of one of the two files of a rollout's record; record.DefaultBytes if 0
 	// Process are the supervisor's settings; Logger, Dir and Drain are the daemon's.
 	Process process.Options
-	// Gateway are the data plane's settings; Logger and Seed are the daemon's.
+	// Gateway are the data plane's settings; Logger, Seed and StickyKey are the
+	// daemon's. MaxConnections 0: what the descriptors allow.
 	Gateway gateway.Options
+	// Shield repeats a request that a canary failed on the stable version, where
+	// that may be done; the judge still counts the failure.
+	Shield bool
 	// ShutdownTimeout bounds how long requests in flight are waited for at the
 	// end; 30 s if 0.
 	ShutdownTimeout time.Duration
@@ -301,8 +305,9 @@ func ignoreClosed(err error) error {
 // in flight, processes. It returns nil after an orderly end.
 func (d *Daemon) Run(ctx context.Context) (err error) {
 	defer func() { err = errors.Join(err, d.Close()) }()
-	d.build()
-	err = d.start()
+	if err = d.build(); err == nil {
+		err = d.start()
+	}
 	if err == nil {
 		select {
 		case <-ctx.Done():
@@ -313,15 +318,20 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	return errors.Join(err, d.end())
 }
 
-func (d *Daemon) build() {
+func (d *Daemon) build() (err error) {
 	g := d.o.Gateway
 	g.Logger, g.Seed = d.log, d.o.Seed
+	if g.StickyKey, err = stickyKey(d.o.StateDir); err != nil {
+		return err
+	}
+	g.MaxConnections = cmp.Or(g.MaxConnections, affordable())
 	d.gw = gateway.New(g)
 	d.board = embedded.NewBoard(d.gw)
 	p := d.o.Process
 	p.Logger, p.Dir, p.Drain = d.log, d.o.WorkDir, d.drain
 	d.sup = process.New(p)
 	d.meter = newMeter(d)
+	return nil
 }
 
 // start brings everything up in the order that the package's comment gives.
@@ -386,6 +396,9 @@ func (d *Daemon) accept() {
 // happens on the way out is taken for the versions' doing.
 func (d *Daemon) end() error {
 	d.stop()
+	if d.sup == nil {
+		return nil // nothing was built
+	}
 	var errs []error
 	if !d.isOpen() {
 		errs = append(errs, ignoreClosed(d.users.Close())) // who waits to be let in

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,14 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
+// echo is what the backend saw of a request.
+type echo struct {
+	Version              string
+	PID                  int
+	Method, Target, Host string
+	Header               http.Header
+}
+
 // backend is an application: it says its version, and fails as often as it is
 // told to.
 func backend(args []string) {
@@ -57,7 +66,7 @@ func backend(args []string) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	var n atomic.Int64
+	var n, second atomic.Int64
 	srv := &http.Server{Addr: net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT")), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Version", *version)
 		if flag, slow := strings.CutPrefix(r.URL.Path, "/wait-for"); slow {
@@ -67,6 +76,18 @@ func backend(args []string) {
 				}
 				time.Sleep(5 * time.Millisecond)
 			}
+		}
+		switch {
+		case strings.HasPrefix(r.URL.Path, "/echo"):
+			w.Header().Set("X-Secret", "of the application")
+			_ = json.NewEncoder(w).Encode(echo{Version: *version, PID: os.Getpid(), Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header})
+			return
+		case r.URL.Path == "/never":
+			<-r.Context().Done()
+			return
+		case r.URL.Path == "/every-second-fails" && second.Add(1)%2 == 1:
+			http.Error(w, "not this time", http.StatusInternalServerError)
+			return
 		}
 		if r.URL.Path != "/healthz" && *failEvery > 0 && n.Add(1)%*failEvery == 0 {
 			http.Error(w, "broken", http.StatusInternalServerError)

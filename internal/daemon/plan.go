@@ -119,38 +119,141 @@ func processOf(v manifest.Version, cwd string) process.Spec {
 // means now; a rule that the rollout does not move keeps the versions that it
 // names, and one that names the whole Service follows the split.
 func routeOf(a manifest.App, current map[string]rollout.Revision, fallback bool, service string) embedded.Route {
+	means := func(label string) rollout.Revision {
+		if rev, there := current[label]; there {
+			return rev
+		}
+		return rollout.NewRevision(label, "")
+	}
 	r := embedded.Route{
-		Service: service, Namespace: a.Service.Namespace,
+		Service: service, Namespace: a.Service.Namespace, H2C: a.Service.HTTP2,
 		Hosts: slices.Clone(a.Route.Hosts), Default: fallback || a.Route.AnyHost,
+		Sticky: stickyOf(a.Route.Sticky), Limit: limitOf(a.Route.Limit),
+	}
+	for _, s := range a.Subsets {
+		if s.Limit != nil {
+			if r.Limits == nil {
+				r.Limits = map[rollout.Revision]embedded.Limit{}
+			}
+			r.Limits[means(s.Version)] = limitOf(s.Limit)
+		}
 	}
 	for _, rule := range a.Route.Rules {
-		out := embedded.Rule{Name: rule.Name}
-		for _, m := range rule.Match {
-			out.Match = append(out.Match, matchOf(m))
+		out := embedded.Rule{
+			Name: rule.Name, Timeout: rule.Timeout, Retries: gateway.Retries(rule.Retries),
+			Request: changeOf(rule.Request), Response: changeOf(rule.Response),
 		}
 		for _, d := range rule.To {
 			s := embedded.Share{Own: rule.Split || d.Version == "", Weight: d.Weight}
 			if !s.Own {
-				var there bool
-				if s.Revision, there = current[d.Version]; !there {
-					s.Revision = rollout.NewRevision(d.Version, "")
-				}
+				s.Revision = means(d.Version)
 			}
 			out.Shares = append(out.Shares, s)
 		}
-		r.Rules = append(r.Rules, out)
+		for _, m := range rule.Mirrors {
+			out.Mirrors = append(out.Mirrors, embedded.Mirror{Revision: means(m.Version), Share: m.Share})
+		}
+		r.Rules = append(r.Rules, rewritten(out, rule)...)
 	}
 	return r
 }
 
+// rewritten gives a rule its conditions and what becomes of the path. What is
+// replaced follows from the condition that held, so a rule that replaces a part
+// becomes one for each of them.
+func rewritten(r embedded.Rule, rule manifest.Rule) []embedded.Rule {
+	rw := rule.Rewrite
+	if rw == nil || rw.URI == "" || len(rule.Match) < 2 {
+		for _, m := range rule.Match {
+			r.Match = append(r.Match, matchOf(m))
+		}
+		if rw != nil {
+			var m manifest.Match
+			if len(rule.Match) > 0 {
+				m = rule.Match[0]
+			}
+			r.Rewrite = rewriteOf(*rw, m)
+		}
+		return []embedded.Rule{r}
+	}
+	var out []embedded.Rule
+	for i, m := range rule.Match {
+		one := r
+		if r.Name != "" && i > 0 {
+			one.Name = fmt.Sprintf("%s (match %d)", r.Name, i+1)
+		}
+		one.Match, one.Rewrite = []gateway.Match{matchOf(m)}, rewriteOf(*rw, m)
+		out = append(out, one)
+	}
+	return out
+}
+
+// rewriteOf says a rewrite for what m matches: a rule that matches no path
+// matches every path's first slash.
+func rewriteOf(rw manifest.Rewrite, m manifest.Match) *gateway.Rewrite {
+	out := &gateway.Rewrite{Authority: rw.Authority}
+	switch {
+	case rw.URI == "":
+	case m.Path == nil:
+		out.Prefix, out.Path = "/", rw.URI
+	case m.Path.Kind != manifest.Prefix:
+		out.Path = rw.URI
+	case rw.URI == "/" && !strings.HasSuffix(m.Path.Value, "/"):
+		out.Prefix = m.Path.Value // taken away: "/api/x" becomes "/x", not "//x"
+	default:
+		out.Prefix, out.Path = m.Path.Value, rw.URI
+	}
+	return out
+}
+
+func stickyOf(s *manifest.Sticky) *gateway.Sticky {
+	switch {
+	case s == nil:
+		return nil
+	case s.Header != "":
+		return &gateway.Sticky{Header: s.Header, Replica: true}
+	case !s.Own:
+		return &gateway.Sticky{Cookie: s.Cookie, Replica: true}
+	}
+	out := &gateway.Sticky{OwnCookie: s.Cookie, Path: s.Path, Age: s.Age, Replica: true}
+	if s.Age == 0 {
+		out.Age = -1 // until the browser is closed
+	}
+	return out
+}
+
+func limitOf(l *manifest.Limit) embedded.Limit {
+	if l == nil {
+		return embedded.Limit{}
+	}
+	return embedded.Limit(*l)
+}
+
+func changeOf(c manifest.HeaderChange) gateway.HeaderChange {
+	fields := func(all []manifest.EnvVar) (out []gateway.Header) {
+		for _, f := range all {
+			out = append(out, gateway.Header(f))
+		}
+		return out
+	}
+	return gateway.HeaderChange{Remove: c.Remove, Set: fields(c.Set), Add: fields(c.Add)}
+}
+
 func matchOf(m manifest.Match) gateway.Match {
-	out := gateway.Match{Method: m.Method}
+	out := gateway.Match{
+		Method: m.Method, Scheme: m.Scheme, AnyCase: m.AnyCase,
+		Headers: namedOf(m.Headers), Without: namedOf(m.Without), Query: namedOf(m.Query),
+	}
 	if m.Path != nil {
 		t := textOf(*m.Path)
 		out.Path = &t
 	}
-	for _, h := range m.Headers {
-		out.Headers = append(out.Headers, gateway.NamedMatch{Name: h.Name, Value: textOf(h.Value)})
+	return out
+}
+
+func namedOf(all []manifest.NamedMatch) (out []gateway.NamedMatch) {
+	for _, m := range all {
+		out = append(out, gateway.NamedMatch{Name: m.Name, Value: textOf(m.Value)})
 	}
 	return out
 }

@@ -52,6 +52,11 @@ func (l *loader) service(p parts) (Service, servicePort) {
 				asked[n] = fmt.Sprintf("spec.http[%d].route[%d].destination.port.number", i, j)
 			}
 		}
+		for at, m := range l.mirrored(p.virtual.where, fmt.Sprintf("spec.http[%d]", i), h) {
+			if n := m.to.Port.Number; n != 0 && asked[n] == "" {
+				asked[n] = at
+			}
+		}
 	}
 	var port servicePort
 	switch {
@@ -62,7 +67,9 @@ func (l *loader) service(p parts) (Service, servicePort) {
 		l.wrong(p.virtual.where, "spec.http", "sends to %d ports: one port of a Service can be routed here", len(asked))
 		return s, port
 	case len(asked) == 0 && len(ports) > 1:
-		if i := slices.IndexFunc(ports, isHTTP); i >= 0 && !slices.ContainsFunc(ports[i+1:], isHTTP) {
+		if i := onlyOne(ports, isHTTP); i >= 0 {
+			port = ports[i]
+		} else if i := onlyOne(ports, isHTTP2); i >= 0 && !slices.ContainsFunc(ports, isHTTP) {
 			port = ports[i]
 		} else {
 			l.wrong(p.service.where, "spec.ports", "there are %d: name the one that is routed http, or say destination.port.number in %s", len(ports), p.virtual.object())
@@ -86,10 +93,54 @@ func (l *loader) service(p parts) (Service, servicePort) {
 		port.TargetPort.Number = int(port.Port)
 	}
 	s.Port, s.TargetPort = int(port.Port), port.TargetPort.String()
+	s.HTTP2 = isHTTP2(port) || upgraded(p.destination.body.Spec.TrafficPolicy)
+	if s.HTTP2 {
+		l.noConnections(p)
+	}
 	return s, port
 }
 
 func isHTTP(p servicePort) bool { return p.Name == "http" || strings.HasPrefix(p.Name, "http-") }
+
+// onlyOne gives the index of the only port of its kind, or -1.
+func onlyOne(ports []servicePort, is func(servicePort) bool) int {
+	i := slices.IndexFunc(ports, is)
+	if i >= 0 && slices.ContainsFunc(ports[i+1:], is) {
+		return -1
+	}
+	return i
+}
+
+// isHTTP2 says whether the pods speak HTTP/2: what the port is called, unless
+// it says its protocol, decides as in a mesh.
+func isHTTP2(p servicePort) bool {
+	name, _, _ := strings.Cut(p.Name, "-")
+	switch p.AppProtocol {
+	case "":
+		return name == "http2" || name == "grpc"
+	case "http2", "grpc", "kubernetes.io/h2c":
+		return true
+	}
+	return false
+}
+
+func upgraded(p *trafficPolicyObject) bool {
+	return p != nil && p.ConnectionPool.HTTP.H2UpgradePolicy == "UPGRADE"
+}
+
+// noConnections refuses a bound on connections where one carries many requests.
+func (l *loader) noConnections(p parts) {
+	o := p.destination.body.Spec
+	at := map[string]*trafficPolicyObject{"spec.trafficPolicy": o.TrafficPolicy}
+	for i, s := range o.Subsets {
+		at[fmt.Sprintf("spec.subsets[%d].trafficPolicy", i)] = s.TrafficPolicy
+	}
+	for field, t := range at {
+		if t != nil && t.ConnectionPool.TCP.MaxConnections != nil {
+			l.wrong(p.destination.where, field+".connectionPool.tcp.maxConnections", "the pods speak HTTP/2, where a connection carries many requests: bound them with http.http2MaxRequests")
+		}
+	}
+}
 
 func (l *loader) subsets(p parts) []Subset {
 	var subsets []Subset
@@ -109,19 +160,26 @@ func (l *loader) subsets(p parts) []Subset {
 			l.wrong(p.destination.where, at+".labels", "%s=%s is subset %s already", p.label, clip(version), versions[version])
 		}
 		names[o.Name], versions[version] = true, o.Name
-		subsets = append(subsets, Subset{Name: o.Name, Labels: o.Labels, Version: version})
+		limit := l.limit(p.destination.where, at+".trafficPolicy", o.TrafficPolicy)
+		subsets = append(subsets, Subset{Name: o.Name, Labels: o.Labels, Version: version, Limit: limit})
 	}
 	return subsets
 }
 
 func (l *loader) route(p parts, a App, port servicePort) Route {
 	o := p.virtual.body
-	r := Route{Name: p.virtual.Name}
+	policy := p.destination.body.Spec.TrafficPolicy
+	r := Route{
+		Name:   p.virtual.Name,
+		Sticky: l.sticky(p.destination.where, "spec.trafficPolicy.loadBalancer.consistentHash", policy),
+		Limit:  l.limit(p.destination.where, "spec.trafficPolicy", policy),
+	}
 	l.hosts(p, &r)
 	split := l.splits(p)
 	for i, h := range o.Spec.HTTP {
 		at := fmt.Sprintf("spec.http[%d]", i)
-		rule := Rule{Name: h.Name, Split: slices.Contains(split, i)}
+		rule := Rule{Name: h.Name, Split: slices.Contains(split, i), Policy: l.policy(p.virtual.where, at, h)}
+		rule.Mirrors = l.mirrors(p, a, at, h)
 		for j, m := range h.Match {
 			rule.Match = append(rule.Match, l.match(p.virtual.where, fmt.Sprintf("%s.match[%d]", at, j), m))
 		}
@@ -133,24 +191,31 @@ func (l *loader) route(p parts, a App, port servicePort) Route {
 
 const maxHosts = 64
 
-func (l *loader) hosts(p parts, r *Route) {
-	w, hosts := p.virtual.where, p.virtual.body.Spec.Hosts
+// hostNames looks at each host by itself.
+func (l *loader) hostNames(w where, hosts []string) {
 	if len(hosts) == 0 || len(hosts) > maxHosts {
 		l.wrong(w, "spec.hosts", "%d hosts: 1 to %d are meant", len(hosts), maxHosts)
 		return
 	}
 	for i, host := range hosts {
-		h := strings.ToLower(host)
-		switch {
+		switch h := strings.ToLower(host); {
 		case h == "*":
-			r.AnyHost = true
 		case strings.Contains(h, "*"):
 			l.wrong(w, fmt.Sprintf("spec.hosts[%d]", i), "%q: the gateway of one machine knows whole names and * alone", clip(h))
 		case !isName(h):
 			l.wrong(w, fmt.Sprintf("spec.hosts[%d]", i), "%q: a host name is meant", clip(h))
+		}
+	}
+}
+
+func (l *loader) hosts(p parts, r *Route) {
+	for _, host := range p.virtual.body.Spec.Hosts {
+		switch h := strings.ToLower(host); h {
+		case "*":
+			r.AnyHost = true
 		default:
 			r.Hosts = append(r.Hosts, h)
-			if means(h, w.Namespace, p.service.Name, p.service.Namespace) {
+			if means(h, p.virtual.Namespace, p.service.Name, p.service.Namespace) {
 				r.Hosts = append(r.Hosts, p.service.Name)
 				r.Hosts = append(r.Hosts, longNames(p.service.Name, p.service.Namespace)...)
 			}
@@ -200,21 +265,37 @@ func (l *loader) match(w where, at string, m httpMatch) Match {
 			l.wrong(w, at+".uri", "give one of exact, prefix, regex")
 		}
 	}
-	if m.Method != nil {
+	if m.Method != nil && m.Method.Prefix == nil && m.Method.Regex == nil { // these are refused by name
 		if m.Method.Exact == nil || !methodName.MatchString(*m.Method.Exact) {
 			l.wrong(w, at+".method", "exact is meant, with a method such as GET")
 		} else {
 			out.Method = *m.Method.Exact
 		}
 	}
-	for _, name := range slices.Sorted(maps.Keys(m.Headers)) {
-		field := at + ".headers[" + name + "]"
-		if !headerName.MatchString(name) {
-			l.wrong(w, at+".headers", "%q: a header's name in small letters is meant", clip(name))
+	if m.Scheme != nil && m.Scheme.Prefix == nil && m.Scheme.Regex == nil {
+		if s := m.Scheme.Exact; s == nil || *s != "http" && *s != "https" {
+			l.wrong(w, at+".scheme", "exact is meant, with http or https")
+		} else {
+			out.Scheme = *s
+		}
+	}
+	out.AnyCase = m.IgnoreURICase
+	out.Headers = l.named(w, at, "headers", m.Headers)
+	out.Without = l.named(w, at, "withoutHeaders", m.WithoutHeaders)
+	out.Query = l.named(w, at, "queryParams", m.QueryParams)
+	return out
+}
+
+// named reads conditions on headers or parameters, by name.
+func (l *loader) named(w where, at, what string, all map[string]stringMatch) []NamedMatch {
+	var out []NamedMatch
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		if what != "queryParams" && !headerName.MatchString(name) {
+			l.wrong(w, at+"."+what, "%q: a header's name in small letters is meant", clip(name))
 			continue
 		}
-		if v := l.text(w, field, m.Headers[name]); v != nil {
-			out.Headers = append(out.Headers, HeaderMatch{Name: name, Value: *v})
+		if v := l.text(w, at+"."+what+"["+name+"]", all[name]); v != nil {
+			out = append(out, NamedMatch{Name: name, Value: *v})
 		}
 	}
 	return out
@@ -265,7 +346,7 @@ func (l *loader) to(p parts, a App, at string, h httpRoute) []Destination {
 	var weights []int
 	for j, d := range h.Route {
 		field := fmt.Sprintf("%s.route[%d]", at, j)
-		dest, ok := l.destinationOf(p, a, field, d)
+		dest, ok := l.subsetOf(p, a, field+".destination", d.Destination)
 		weight := 0
 		switch {
 		case d.Weight == nil && len(h.Route) == 1:
@@ -302,15 +383,16 @@ func (l *loader) to(p parts, a App, at string, h httpRoute) []Destination {
 	return to
 }
 
-func (l *loader) destinationOf(p parts, a App, field string, d routeDestination) (Destination, bool) {
-	host := d.Destination.Host
+// subsetOf gives the version that a destination means.
+func (l *loader) subsetOf(p parts, a App, field string, d destinationObject) (Destination, bool) {
+	host := d.Host
 	if !means(host, p.virtual.Namespace, p.service.Name, p.service.Namespace) {
-		if _, there := l.serviceFor(host, p.virtual.where, field+".destination.host"); there {
-			l.wrong(p.virtual.where, field+".destination.host", "%s is another Service than %s: one VirtualService leads to one Service here", clip(host), p.service.Name)
+		if _, there := l.serviceFor(host, p.virtual.where, field+".host"); there {
+			l.wrong(p.virtual.where, field+".host", "%s is another Service than %s: one VirtualService leads to one Service here", clip(host), p.service.Name)
 		}
 		return Destination{}, false
 	}
-	name := d.Destination.Subset
+	name := d.Subset
 	if name == "" {
 		return Destination{}, true
 	}
@@ -319,12 +401,16 @@ func (l *loader) destinationOf(p parts, a App, field string, d routeDestination)
 			return Destination{Subset: name, Version: s.Version}, true
 		}
 	}
+	l.wrong(p.virtual.where, field+".subset", "%s has no subset %s; there are %s", p.destination.object(), clip(name), strings.Join(firstFew(subsetNames(a)), ", "))
+	return Destination{}, false
+}
+
+func subsetNames(a App) []string {
 	var names []string
 	for _, s := range a.Subsets {
 		names = append(names, s.Name)
 	}
-	l.wrong(p.virtual.where, field+".destination.subset", "%s has no subset %s; there are %s", p.destination.object(), clip(name), strings.Join(firstFew(names), ", "))
-	return Destination{}, false
+	return names
 }
 
 // proportions turns weights into shares of 10000 that sum up to it; what is

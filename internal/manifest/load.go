@@ -261,9 +261,13 @@ func (l *loader) object(w where) {
 	case "Service":
 		l.services = append(l.services, decode[serviceObject](l, w))
 	case "DestinationRule":
-		l.destinations = append(l.destinations, decode[destinationRuleObject](l, w))
+		d := decode[destinationRuleObject](l, w)
+		l.destinationPolicies(d)
+		l.destinations = append(l.destinations, d)
 	case "VirtualService":
-		l.virtualServices = append(l.virtualServices, decode[virtualServiceObject](l, w))
+		v := decode[virtualServiceObject](l, w)
+		l.policies(v)
+		l.virtualServices = append(l.virtualServices, v)
 	}
 }
 

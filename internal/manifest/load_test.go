@@ -137,11 +137,24 @@ func describeApp(out *strings.Builder, a App) {
 	}
 	p("  service %s port=%d target=%s selector=%s", a.Service.Name, a.Service.Port, a.Service.TargetPort, pairs(a.Service.Selector))
 	for _, s := range a.Subsets {
-		p("  subset %s version=%q %s", s.Name, s.Version, pairs(s.Labels))
+		p("  subset %s version=%q %s%s", s.Name, s.Version, pairs(s.Labels), limit(s.Limit))
 	}
-	p("  route %s hosts=%v any=%t", a.Route.Name, a.Route.Hosts, a.Route.AnyHost)
+	if a.Service.HTTP2 {
+		p("  its pods speak HTTP/2")
+	}
+	p("  route %s hosts=%v any=%t%s", a.Route.Name, a.Route.Hosts, a.Route.AnyHost, limit(a.Route.Limit))
+	if a.Route.Sticky != nil {
+		p("    sticky %+v", *a.Route.Sticky)
+	}
 	for _, r := range a.Route.Rules {
 		p("    rule %q split=%t %v %s", r.Name, r.Split, r.To, matches(r.Match))
+		if diff := cmp.Diff(Policy{}, r.Policy); diff != "" {
+			rewrite := "as it is"
+			if r.Rewrite != nil {
+				rewrite = fmt.Sprintf("%+v", *r.Rewrite)
+			}
+			p("      timeout=%s retries=%+v mirrors=%+v rewrite=%s request=%+v response=%+v", r.Timeout, r.Retries, r.Mirrors, rewrite, r.Request, r.Response)
+		}
 	}
 	for _, v := range a.Versions {
 		p("  version %s by %s in %s: replicas=%d image=%s fromRun=%t port=%d grace=%s", v.Label, v.Deployment, v.File, v.Replicas, v.Image, v.FromRun, v.ContainerPort, v.Grace)
@@ -152,6 +165,13 @@ func describeApp(out *strings.Builder, a App) {
 	for _, f := range a.Findings {
 		p("  %s(%s): %s\n    remedy: %s", f.Level, f.Version, f.What, f.Remedy)
 	}
+}
+
+func limit(l *Limit) string {
+	if l == nil {
+		return ""
+	}
+	return fmt.Sprintf(" inFlight<=%d waiting<=%d", l.InFlight, l.Waiting)
 }
 
 func pairs(m map[string]string) string {
@@ -165,12 +185,21 @@ func pairs(m map[string]string) string {
 func matches(all []Match) string {
 	var words []string
 	for _, m := range all {
-		s := m.Method
+		s := m.Method + m.Scheme
+		if m.AnyCase {
+			s += " any case"
+		}
 		if m.Path != nil {
 			s += fmt.Sprintf(" path %s %q", m.Path.Kind, m.Path.Value)
 		}
 		for _, h := range m.Headers {
 			s += fmt.Sprintf(" %s %s %q", h.Name, h.Value.Kind, h.Value.Value)
+		}
+		for _, h := range m.Without {
+			s += fmt.Sprintf(" not(%s %s %q)", h.Name, h.Value.Kind, h.Value.Value)
+		}
+		for _, q := range m.Query {
+			s += fmt.Sprintf(" ?%s %s %q", q.Name, q.Value.Kind, q.Value.Value)
 		}
 		words = append(words, strings.TrimSpace(s))
 	}
@@ -566,4 +595,56 @@ func BenchmarkLoad(b *testing.B) {
 			b.Fatal(problems)
 		}
 	}
+}
+
+// docs/GATEWAY.md holds the table of what is understood, written from the table
+// that decides it.
+func TestDocumentedTable(t *testing.T) {
+	const path, from, to = "../../docs/GATEWAY.md", "<!-- table: go test ./internal/manifest -run Documented -update -->\n", "<!-- end of table -->\n"
+	doc, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	before, rest, ok := strings.Cut(string(doc), from)
+	_, after, closed := strings.Cut(rest, to)
+	if !ok || !closed {
+		t.Fatalf("%s has no table", path)
+	}
+	want := before + from + documentedTable() + to + after
+	if *update {
+		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	if diff := cmp.Diff(want, string(doc)); diff != "" {
+		t.Errorf("(-want +got); go test -update writes it:\n%s", diff)
+	}
+}
+
+func documentedTable() string {
+	var b strings.Builder
+	for _, kind := range []string{"VirtualService", "DestinationRule", "Service"} {
+		table := capabilities[kind]
+		fmt.Fprintf(&b, "\n### %s\n", kind)
+		for _, part := range []struct {
+			how   support
+			title string
+		}{{used, "Done"}, {noted, "Harmless, without effect (said once)"}, {refused, "Refused by name"}} {
+			fmt.Fprintf(&b, "\n| %s | |\n|---|---|\n", part.title)
+			for _, field := range slices.Sorted(maps.Keys(table)) {
+				c := table[field]
+				if c.how != part.how || metadata[field].how != 0 {
+					continue
+				}
+				why := strings.TrimSuffix(strings.ReplaceAll(c.why, "|", `\|`), "; "+keepApart)
+				if c.values != nil {
+					why = strings.TrimPrefix(why+"; knows "+strings.Join(c.values, ", "), "; ")
+				}
+				fmt.Fprintf(&b, "| `%s` | %s |\n", field, why)
+			}
+		}
+	}
+	b.WriteString("\n")
+	return b.String()
 }

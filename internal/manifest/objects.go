@@ -81,9 +81,10 @@ type serviceObject struct {
 }
 
 type servicePort struct {
-	Name       string  `json:"name"`
-	Port       int32   `json:"port"`
-	TargetPort portRef `json:"targetPort"`
+	Name        string  `json:"name"`
+	Port        int32   `json:"port"`
+	TargetPort  portRef `json:"targetPort"`
+	AppProtocol string  `json:"appProtocol"`
 }
 
 type destinationRuleObject struct {
@@ -91,10 +92,37 @@ type destinationRuleObject struct {
 	Spec     struct {
 		Host    string `json:"host"`
 		Subsets []struct {
-			Name   string            `json:"name"`
-			Labels map[string]string `json:"labels"`
+			Name          string               `json:"name"`
+			Labels        map[string]string    `json:"labels"`
+			TrafficPolicy *trafficPolicyObject `json:"trafficPolicy"`
 		} `json:"subsets"`
+		TrafficPolicy *trafficPolicyObject `json:"trafficPolicy"`
 	} `json:"spec"`
+}
+
+type trafficPolicyObject struct {
+	LoadBalancer struct {
+		ConsistentHash *consistentHashObject `json:"consistentHash"`
+	} `json:"loadBalancer"`
+	ConnectionPool struct {
+		TCP struct {
+			MaxConnections *int32 `json:"maxConnections"`
+		} `json:"tcp"`
+		HTTP struct {
+			HTTP1MaxPendingRequests *int32 `json:"http1MaxPendingRequests"`
+			HTTP2MaxRequests        *int32 `json:"http2MaxRequests"`
+			H2UpgradePolicy         string `json:"h2UpgradePolicy"`
+		} `json:"http"`
+	} `json:"connectionPool"`
+}
+
+type consistentHashObject struct {
+	HTTPHeaderName string `json:"httpHeaderName"`
+	HTTPCookie     *struct {
+		Name string  `json:"name"`
+		Path string  `json:"path"`
+		TTL  *string `json:"ttl"`
+	} `json:"httpCookie"`
 }
 
 type virtualServiceObject struct {
@@ -109,12 +137,65 @@ type httpRoute struct {
 	Name  string             `json:"name"`
 	Match []httpMatch        `json:"match"`
 	Route []routeDestination `json:"route"`
+
+	Timeout          string             `json:"timeout"`
+	Retries          *retriesObject     `json:"retries"`
+	Rewrite          *rewriteObject     `json:"rewrite"`
+	Mirror           *destinationObject `json:"mirror"`
+	MirrorPercentage *percentObject     `json:"mirrorPercentage"`
+	Mirrors          []struct {
+		Destination destinationObject `json:"destination"`
+		Percentage  *percentObject    `json:"percentage"`
+	} `json:"mirrors"`
+	Headers *struct {
+		Request  headerOperations `json:"request"`
+		Response headerOperations `json:"response"`
+	} `json:"headers"`
+}
+
+type retriesObject struct {
+	Attempts      int32  `json:"attempts"`
+	PerTryTimeout string `json:"perTryTimeout"`
+	RetryOn       string `json:"retryOn"`
+}
+
+type rewriteObject struct {
+	URI       string `json:"uri"`
+	Authority string `json:"authority"`
+}
+
+type percentObject struct {
+	Value percentage `json:"value"`
+}
+
+// percentage is a number such as 0.1.
+type percentage float64
+
+// UnmarshalJSON reads a number.
+func (p *percentage) UnmarshalJSON(b []byte) error {
+	var v float64
+	if err := json.Unmarshal(b, &v); err != nil {
+		return fmt.Errorf("%s: a number from 0 to 100 is meant", clip(string(b)))
+	}
+	*p = percentage(v)
+	return nil
+}
+
+type headerOperations struct {
+	Set    map[string]string `json:"set"`
+	Add    map[string]string `json:"add"`
+	Remove []string          `json:"remove"`
 }
 
 type httpMatch struct {
 	URI     *stringMatch           `json:"uri"`
 	Method  *stringMatch           `json:"method"`
+	Scheme  *stringMatch           `json:"scheme"`
 	Headers map[string]stringMatch `json:"headers"`
+
+	WithoutHeaders map[string]stringMatch `json:"withoutHeaders"`
+	QueryParams    map[string]stringMatch `json:"queryParams"`
+	IgnoreURICase  bool                   `json:"ignoreUriCase"`
 }
 
 type stringMatch struct {
@@ -124,14 +205,16 @@ type stringMatch struct {
 }
 
 type routeDestination struct {
-	Destination struct {
-		Host   string `json:"host"`
-		Subset string `json:"subset"`
-		Port   struct {
-			Number int32 `json:"number"`
-		} `json:"port"`
-	} `json:"destination"`
-	Weight *int32 `json:"weight"`
+	Destination destinationObject `json:"destination"`
+	Weight      *int32            `json:"weight"`
+}
+
+type destinationObject struct {
+	Host   string `json:"host"`
+	Subset string `json:"subset"`
+	Port   struct {
+		Number int32 `json:"number"`
+	} `json:"port"`
 }
 
 // portRef is a port's number or name.

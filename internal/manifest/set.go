@@ -50,6 +50,7 @@ type Service struct {
 	Name       string
 	Namespace  string
 	Port       int               // what callers use
+	HTTP2      bool              // its pods are spoken to in HTTP/2 without TLS, as gRPC needs it
 	TargetPort string            // number or name of the container's port
 	Selector   map[string]string // of the pods behind it
 }
@@ -59,6 +60,7 @@ type Subset struct {
 	Name    string
 	Labels  map[string]string
 	Version string // value of the App's label; empty if the subset does not have it
+	Limit   *Limit // of this version; nil: Route.Limit
 }
 
 // Route is a VirtualService.
@@ -70,6 +72,9 @@ type Route struct {
 	// AnyHost: the route answers for every host ("*").
 	AnyHost bool
 	Rules   []Rule
+
+	Sticky *Sticky // nil: requests are split one by one
+	Limit  *Limit  // of each version; nil: none
 }
 
 // Rule sends what it matches to its destinations.
@@ -81,6 +86,7 @@ type Rule struct {
 	To []Destination
 	// Split: the rollout moves the weights of this rule.
 	Split bool
+	Policy
 }
 
 // Destination is a version and its weight.
@@ -93,12 +99,16 @@ type Destination struct {
 // Match holds when all of its parts hold.
 type Match struct {
 	Method  string // exact; empty = any
+	Scheme  string // http or https; empty = any
 	Path    *StringMatch
-	Headers []HeaderMatch // by name, in lower case
+	AnyCase bool         // of an exact path or a prefix
+	Headers []NamedMatch // by name, in lower case
+	Without []NamedMatch // headers: one that holds makes the match fail
+	Query   []NamedMatch // parameters
 }
 
-// HeaderMatch is a condition on a header.
-type HeaderMatch struct {
+// NamedMatch is a condition on a header or a parameter.
+type NamedMatch struct {
 	Name  string
 	Value StringMatch
 }

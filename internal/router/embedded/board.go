@@ -140,11 +140,28 @@ func (b *Board) service(r *Router) (gateway.Service, error) {
 		}
 	}
 	for _, rev := range sortedKeys(r.endpoints) {
-		add(gateway.Version{Name: r.name(rev), Workload: r.workloads[rev], Endpoints: sortedEndpoints(r.endpoints[rev])})
+		limit := r.route.limit(rev)
+		v := gateway.Version{Name: r.name(rev), Workload: r.workloads[rev], Endpoints: sortedEndpoints(r.endpoints[rev]),
+			H2C: r.route.H2C, MaxInFlight: limit.InFlight, MaxWaiting: limit.Waiting}
+		if limit.InFlight > 0 && own.stable != "" && own.stable != rev {
+			v.Overflow = r.name(own.stable)
+		}
+		add(v)
 	}
 	for _, rule := range rules { // named by a rule, and without a replica
 		for _, d := range rule.Split {
 			add(gateway.Version{Name: d.Version})
+		}
+		for _, m := range rule.Mirrors {
+			add(gateway.Version{Name: m.Version})
+		}
+		if rule.Shield != "" {
+			add(gateway.Version{Name: rule.Shield})
+		}
+	}
+	for _, v := range s.Versions {
+		if v.Overflow != "" {
+			add(gateway.Version{Name: v.Overflow})
 		}
 	}
 	return s, nil

@@ -6,9 +6,10 @@
 //
 // A [Board] keeps one gateway's table. Each application has a [Router] on it,
 // which is the engine's port for that application. A [Route] is what the user's
-// documents say about the application: hosts and ordered rules. The shares of a
-// rule that go to the application itself follow the split; everything else in
-// it stays as it was written.
+// documents say about the application: hosts and ordered rules, and what holds
+// for all of them (who stays on a version, how much a version may have). The
+// shares of a rule that go to the application itself follow the split;
+// everything else in it stays as it was written.
 //
 // # Where a split comes from
 //

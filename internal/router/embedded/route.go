@@ -3,7 +3,9 @@ package embedded
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
+	"time"
 
 	"github.com/serin-dev/serin/internal/gateway"
 	"github.com/serin-dev/serin/internal/rollout"
@@ -16,6 +18,26 @@ type Route struct {
 	Hosts     []string
 	Default   bool // answers for every host that nobody names
 	Rules     []Rule
+
+	H2C    bool            // the endpoints speak HTTP/2 without TLS
+	Sticky *gateway.Sticky // of every rule; nil splits request by request
+	// Limit bounds each version's requests, Limits one's alone. What is too much
+	// for a version goes to the stable one.
+	Limit  Limit
+	Limits map[rollout.Revision]Limit
+	// Shield repeats on the stable version what failed on another one, see
+	// gateway.Rule.
+	Shield bool
+}
+
+// Limit bounds the requests of one version at one time; the zero Limit does not.
+type Limit struct{ InFlight, Waiting int }
+
+func (r Route) limit(rev rollout.Revision) Limit {
+	if l, own := r.Limits[rev]; own {
+		return l
+	}
+	return r.Limit
 }
 
 // Rule is one rule of a Route. Its shares sum to gateway.FullWeight.
@@ -23,6 +45,18 @@ type Rule struct {
 	Name   string
 	Match  []gateway.Match // alternatives; empty matches all
 	Shares []Share
+
+	Mirrors           []Mirror
+	Rewrite           *gateway.Rewrite
+	Request, Response gateway.HeaderChange
+	Timeout           time.Duration
+	Retries           gateway.Retries
+}
+
+// Mirror copies a share of what a rule matches to a version.
+type Mirror struct {
+	Revision rollout.Revision
+	Share    int // in 1/10000
 }
 
 // Share is one destination of a rule.
@@ -53,6 +87,7 @@ type part struct {
 func (r Route) rules(own split, name func(rollout.Revision) string) ([]gateway.Rule, error) {
 	var out []gateway.Rule
 	for _, rule := range r.Rules {
+		from := len(out)
 		if own.match != nil && rule.own() > 0 {
 			front, err := rule.front(own, name)
 			if err != nil {
@@ -63,8 +98,23 @@ func (r Route) rules(own split, name func(rollout.Revision) string) ([]gateway.R
 			}
 		}
 		out = append(out, gateway.Rule{Name: rule.Name, Match: rule.Match, Split: rule.split(own, name)})
+		for i := from; i < len(out); i++ {
+			r.apply(rule, &out[i], own, name)
+		}
 	}
 	return out, nil
+}
+
+// apply gives a rendered rule what the documents' rule says beyond the split.
+func (r Route) apply(rule Rule, to *gateway.Rule, own split, name func(rollout.Revision) string) {
+	to.Sticky, to.Rewrite, to.Request, to.Response = r.Sticky, rule.Rewrite, rule.Request, rule.Response
+	to.Timeout, to.Retries = rule.Timeout, rule.Retries
+	for _, m := range rule.Mirrors {
+		to.Mirrors = append(to.Mirrors, gateway.Mirror{Version: name(m.Revision), Share: m.Share})
+	}
+	if r.Shield && own.stable != "" {
+		to.Shield = name(own.stable)
+	}
 }
 
 func (r Rule) own() int {
@@ -142,9 +192,9 @@ func (r Rule) front(own split, name func(rollout.Revision) string) (*gateway.Rul
 
 // and joins a rule's condition with a step's. False: nothing matches both.
 func and(m gateway.Match, step rollout.Match) (gateway.Match, bool, error) {
-	out := gateway.Match{Method: m.Method, Path: m.Path}
-	out.Headers = append(append(out.Headers, m.Headers...), named(step.Header)...)
-	out.Cookies = append(append(out.Cookies, m.Cookies...), named(step.Cookie)...)
+	out := m
+	out.Headers = append(slices.Clone(m.Headers), named(step.Header)...)
+	out.Cookies = append(slices.Clone(m.Cookies), named(step.Cookie)...)
 	if step.Path == "" || step.Path == "/" {
 		return out, true, nil
 	}
@@ -152,6 +202,8 @@ func and(m gateway.Match, step rollout.Match) (gateway.Match, bool, error) {
 	under := func(p string) bool { return p == segments || strings.HasPrefix(p, segments+"/") }
 	want := &gateway.StringMatch{Kind: gateway.Regex, Value: regexp.QuoteMeta(segments) + "(/.*)?"}
 	switch {
+	case m.AnyCase && m.Path != nil:
+		return out, false, fmt.Errorf("matches the path %q in any case, which cannot be joined with the step's path %q: give the step a header or a cookie instead", m.Path.Value, step.Path)
 	case m.Path == nil || m.Path.Kind == gateway.Present:
 		out.Path = want
 		return out, true, nil

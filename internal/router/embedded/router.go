@@ -180,6 +180,9 @@ func (r *Router) nameAll(own split) {
 		for _, s := range rule.Shares {
 			wanted[s.Revision] = true
 		}
+		for _, m := range rule.Mirrors {
+			wanted[m.Revision] = true
+		}
 	}
 	for rev := range r.names {
 		if !wanted[rev] && (r.totals[rev] == nil || r.totals[rev].inFlight == 0) {
