@@ -373,14 +373,14 @@ func fullStatus() RolloutStatus {
 	st := RolloutStatus{
 		ObservedGeneration: 1 << 40, Phase: PhaseProgressing, Message: s("m", MaxSentence), Stable: &v, Canary: &v, Previous: s("p", MaxRevision),
 		Step: &StepStatus{Number: 2, Of: 5, Text: "2/5", LiveAt: &at}, Weight: WeightStatus{Set: weight, Seen: &weight}, Verdict: VerdictUndecided,
-		Evidence: &Evidence{Rollback: 1, Advance: 2, Sentence: s("s", MaxSentence), Figures: []Figure{figure}, SavedAt: &at, Digest: s("d", 64), Saved: Bytes("judge")},
+		Evidence: &Evidence{Rollback: 1, Advance: 2, Sentence: s("s", MaxSentence), Figures: []Figure{figure}, SavedAt: &at, Digest: s("d", 64), Saved: "e30="},
 		Waiting:  "evidence", Until: &at, Started: &at, Exposed: n, Harmed: n, N: 1 << 40, Told: 1 << 40, Copy: s("c", MaxWord),
 	}
 	for range MaxConditions {
 		st.Conditions = append(st.Conditions, metav1.Condition{Type: s("t", 64), Reason: s("r", 64), Message: s("m", MaxSentence)})
 	}
 	for range MaxPaused {
-		st.Paused = append(st.Paused, PauseStatus{Kind: "person", By: s("b", MaxName), Why: s("y", MaxSentence), At: at})
+		st.Paused = append(st.Paused, PauseStatus{Kind: "person", By: s("b", MaxName), Why: s("y", MaxSentence), At: &at})
 	}
 	for range MaxFindings {
 		st.Findings = append(st.Findings, Finding{Level: "Refuse", What: s("w", MaxSentence), Remedy: s("r", MaxSentence)})

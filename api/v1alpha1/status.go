@@ -1,8 +1,6 @@
 package v1alpha1
 
 import (
-	"encoding/json"
-	"errors"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -28,8 +26,8 @@ const (
 
 	// MaxStatusBytes bounds the whole status as JSON, State and Evidence too.
 	MaxStatusBytes = 256 << 10
-	// MaxEvidence bounds Evidence.Saved, in bytes before base64.
-	MaxEvidence = 96 << 10
+	// MaxEvidence bounds Evidence.Saved.
+	MaxEvidence = 128 << 10
 )
 
 // Condition types. Each condition carries its own observedGeneration. Those of
@@ -210,26 +208,6 @@ func (t *Time) Equal(u *Time) bool {
 	return t.Time.Equal(u.Time)
 }
 
-// Bytes are written in base64.
-//
-// +kubebuilder:validation:Type=string
-// +kubebuilder:validation:Format=byte
-// +kubebuilder:validation:MaxLength=131072
-type Bytes []byte
-
-// MarshalJSON writes base64.
-func (b Bytes) MarshalJSON() ([]byte, error) { return json.Marshal([]byte(b)) }
-
-// UnmarshalJSON reads base64.
-func (b *Bytes) UnmarshalJSON(data []byte) error {
-	var raw []byte
-	if err := json.Unmarshal(data, &raw); err != nil {
-		return errors.New("bytes are written in base64")
-	}
-	*b = raw
-	return nil
-}
-
 // Version is one version as it stands.
 type Version struct {
 	// Revision is its identity: label@hash of its pod template.
@@ -286,7 +264,7 @@ type WeightStatus struct {
 
 // PauseStatus is one reason to be paused.
 type PauseStatus struct {
-	// Kind is person, hand, policy or step.
+	// Kind is person, hand, policy, step or document.
 	// +kubebuilder:validation:MaxLength=64
 	Kind string `json:"kind"`
 	// +optional
@@ -295,7 +273,8 @@ type PauseStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024
 	Why string `json:"why,omitempty"`
-	At  Time   `json:"at"`
+	// +optional
+	At *Time `json:"at,omitempty"`
 }
 
 // Finding is what the preflight found, with its remedy.
@@ -388,9 +367,11 @@ type Evidence struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	Digest string `json:"digest,omitempty"`
-	// Saved is the judge's memory, compressed. It is nobody's interface.
+	// Saved is the judge's memory, compressed and in base64. It is nobody's
+	// interface.
 	// +optional
-	Saved Bytes `json:"saved,omitempty"`
+	// +kubebuilder:validation:MaxLength=131072
+	Saved string `json:"saved,omitempty"`
 }
 
 // HistoryEntry is one rollout that ended.

@@ -1,0 +1,301 @@
+package status
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"sync"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/serin-dev/serin/api/v1alpha1"
+	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/rollout"
+)
+
+// Manager is the field manager of our writes.
+const Manager = "serin-controller"
+
+// numbersEvery is how old numbers in the readable part may get where nothing
+// but numbers changes.
+const numbersEvery = 30 * time.Second
+
+// Store keeps one rollout's Saved in its Rollout's status.
+type Store struct {
+	live  client.Reader
+	write client.SubResourceWriter
+	key   types.NamespacedName
+	uid   types.UID
+
+	mu         sync.Mutex
+	generation int64
+	pass       Pass                   // the last that was decided
+	known      bool                   // last says something
+	last       v1alpha1.RolloutStatus // as it stands, as far as we have read or written it
+	numbersAt  time.Time              // when the readable part was last written
+}
+
+// New names the Rollout. live must not read from a cache. uid is the object's;
+// it is never another object of the same name that is read or written.
+// Nothing is read or written before the first call.
+func New(live client.Reader, write client.SubResourceWriter, rollout types.NamespacedName, uid types.UID) *Store {
+	return &Store{live: live, write: write, key: rollout, uid: uid}
+}
+
+// Follow says which generation of the document the passes from now on follow.
+func (s *Store) Follow(generation int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.generation = generation
+}
+
+// Policy is decide, overheard: what it was given and what it said is what the
+// next Save makes the readable part from.
+func (s *Store) Policy(decide engine.Policy) engine.Policy {
+	return func(spec rollout.Spec, st rollout.State, obs rollout.Observation, now time.Time) rollout.Decision {
+		d := decide(spec, st, obs, now)
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.pass = Pass{Generation: s.generation, Spec: spec, State: d.Next, Seen: obs, Decision: d, Time: now}
+		return d
+	}
+}
+
+// DamagedError says that a status holds a copy that cannot be used, and what a
+// person can do. Nothing overwrites it.
+type DamagedError struct {
+	Rollout types.NamespacedName
+	Why     string
+	Remedy  string
+}
+
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("the status of rollout %s %s. %s", e.Rollout, e.Why, e.Remedy)
+}
+
+// Unwrap says that trying again does not help.
+func (e *DamagedError) Unwrap() error { return engine.ErrRefused }
+
+// Load implements [engine.Store]. It asks the API server itself.
+func (s *Store) Load(ctx context.Context) (engine.Saved, error) {
+	if err := ctx.Err(); err != nil {
+		return engine.Saved{}, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if _, err := s.read(ctx); err != nil {
+		return engine.Saved{}, err
+	}
+	return s.saved()
+}
+
+// saved is the copy in the status as it was last read or written.
+func (s *Store) saved() (engine.Saved, error) {
+	saved, err := unpack(s.last)
+	var damaged *DamagedError
+	if errors.As(err, &damaged) {
+		damaged.Rollout = s.key
+	}
+	return saved, err
+}
+
+// read takes over the status as it stands and returns its resourceVersion.
+func (s *Store) read(ctx context.Context) (resourceVersion string, err error) {
+	u := object(s.key)
+	if err := s.live.Get(ctx, s.key, u); err != nil {
+		return "", fmt.Errorf("reading rollout %s: %w", s.key, kind(err))
+	}
+	if u.GetUID() != s.uid {
+		return "", fmt.Errorf("rollout %s is another object by now: %w", s.key, engine.ErrNotFound)
+	}
+	if err := s.take(u); err != nil {
+		return "", err
+	}
+	return u.GetResourceVersion(), nil
+}
+
+// object is unstructured on purpose: a document that this program cannot read
+// must not keep a state from being read, and a state not from being written.
+func object(key types.NamespacedName) *unstructured.Unstructured {
+	u := &unstructured.Unstructured{}
+	u.SetGroupVersionKind(v1alpha1.GroupVersion.WithKind(v1alpha1.Kind))
+	u.SetNamespace(key.Namespace)
+	u.SetName(key.Name)
+	return u
+}
+
+// take remembers the status of an object as the API server gave it.
+func (s *Store) take(u *unstructured.Unstructured) error {
+	raw, err := json.Marshal(u.Object["status"])
+	if err != nil {
+		return fmt.Errorf("reading the status of rollout %s: %w", s.key, err)
+	}
+	var st v1alpha1.RolloutStatus
+	if err := json.Unmarshal(raw, &st); err != nil {
+		return &DamagedError{Rollout: s.key, Why: "cannot be understood: " + err.Error(), Remedy: remedy}
+	}
+	s.last, s.known = st, true
+	return nil
+}
+
+// Save implements [engine.Store]: it writes the copy, and with it the readable
+// part of the pass that it comes from.
+func (s *Store) Save(ctx context.Context, saved engine.Saved) (string, error) {
+	if err := ctx.Err(); err != nil {
+		return "", err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	locked := test{"/status/copy", saved.Version}
+	if saved.Version == "" || !s.known {
+		resourceVersion, err := s.read(ctx)
+		if err != nil {
+			return "", err
+		}
+		if saved.Version == "" {
+			// There may be no status yet whose copy could be tested.
+			locked = test{"/metadata/resourceVersion", resourceVersion}
+		}
+	}
+	if saved.Version == "" && s.last.Copy != "" {
+		return "", fmt.Errorf("rollout %s holds copy %q already: %w", s.key, s.last.Copy, engine.ErrConflict)
+	}
+	pass := s.pass
+	pass.State = saved.State
+	if pass.Time.IsZero() {
+		pass.Time = time.Now().UTC()
+	}
+	next := Readable(pass, s.last)
+	if err := pack(&next, saved); err != nil {
+		return "", fmt.Errorf("the status of rollout %s: %w", s.key, err)
+	}
+	if err := s.put(ctx, next, locked, pass.Time); err != nil {
+		return "", err
+	}
+	return next.Copy, nil
+}
+
+// Publish writes the readable part of a pass that had nothing to save, if
+// people would read something else in it: another phase, another condition,
+// other words. Where only numbers differ, it writes at most every 30 s. It
+// leaves the copy as it is, and its name too, so that it is in nobody's way.
+func (s *Store) Publish(ctx context.Context, res engine.Result) (wrote bool, err error) {
+	if !res.Decided {
+		return false, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.publish(ctx, res.At, func(last v1alpha1.RolloutStatus) v1alpha1.RolloutStatus {
+		return Readable(Pass{Generation: s.generation, Spec: s.pass.Spec, State: res.State, Seen: res.Seen, Decision: res.Decision, Time: res.At}, last)
+	})
+}
+
+// PublishInvalid says of a document that cannot be followed what is wrong with
+// it. What was decided before stays as it is, and so does what people read of
+// it.
+func (s *Store) PublishInvalid(ctx context.Context, generation int64, problem error, now time.Time) (wrote bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.publish(ctx, now, func(last v1alpha1.RolloutStatus) v1alpha1.RolloutStatus {
+		return invalid(last, generation, problem, now)
+	})
+}
+
+func (s *Store) publish(ctx context.Context, now time.Time, render func(v1alpha1.RolloutStatus) v1alpha1.RolloutStatus) (bool, error) {
+	resourceVersion := ""
+	if !s.known || s.last.Copy == "" {
+		var err error
+		if resourceVersion, err = s.read(ctx); err != nil {
+			return false, err
+		}
+	}
+	next := render(s.last)
+	keep(&next, s.last)
+	if same(next, s.last) || alike(next, s.last) && now.Sub(s.numbersAt) < numbersEvery {
+		return false, nil
+	}
+	if err := fit(&next); err != nil {
+		return false, fmt.Errorf("the status of rollout %s: %w", s.key, err)
+	}
+	locked := test{"/status/copy", s.last.Copy}
+	if s.last.Copy == "" {
+		locked = test{"/metadata/resourceVersion", resourceVersion}
+	}
+	return true, s.put(ctx, next, locked, now)
+}
+
+// test is what has to hold for a write to be made.
+type test struct{ path, value string }
+
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value"`
+}
+
+// put writes the whole status, if it is still our object and the test holds.
+func (s *Store) put(ctx context.Context, next v1alpha1.RolloutStatus, locked test, now time.Time) error {
+	patch, err := json.Marshal([]operation{
+		{"test", "/metadata/uid", s.uid},
+		{"test", locked.path, locked.value},
+		{"add", "/status", next}, // "add" replaces what is there
+	})
+	if err != nil {
+		return fmt.Errorf("writing the status of rollout %s: %w", s.key, err)
+	}
+	u := object(s.key)
+	err = s.write.Patch(ctx, u, client.RawPatch(types.JSONPatchType, patch), client.FieldOwner(Manager))
+	if err != nil {
+		return fmt.Errorf("writing the status of rollout %s: %w", s.key, s.why(ctx, err, locked))
+	}
+	s.last, s.known, s.numbersAt = next, true, now
+	return nil
+}
+
+// why tells a test that failed from a status that the schema refuses: to the
+// API server both are 422.
+func (s *Store) why(ctx context.Context, err error, locked test) error {
+	if !unprocessable(err) {
+		return kind(err)
+	}
+	resourceVersion, readErr := s.read(ctx)
+	switch {
+	case readErr != nil:
+		return errors.Join(err, readErr)
+	case locked.path == "/metadata/resourceVersion" && resourceVersion != locked.value:
+		return fmt.Errorf("it was changed in between: %w", engine.ErrConflict)
+	case locked.path == "/status/copy" && s.last.Copy != locked.value:
+		return fmt.Errorf("it holds copy %q, not %q: %w", s.last.Copy, locked.value, engine.ErrConflict)
+	}
+	return fmt.Errorf("%w: %v", engine.ErrRefused, err)
+}
+
+func unprocessable(err error) bool {
+	var status apierrors.APIStatus
+	return errors.As(err, &status) && status.Status().Code == http.StatusUnprocessableEntity
+}
+
+// kind gives an error of the API server the engine's word for it. The word is
+// all that is wrapped: of several the engine would take the worst.
+func kind(err error) error {
+	switch {
+	case apierrors.IsConflict(err):
+		return fmt.Errorf("%w: %v", engine.ErrConflict, err)
+	case apierrors.IsNotFound(err):
+		return fmt.Errorf("%w: %v", engine.ErrNotFound, err)
+	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
+		return fmt.Errorf("%w: %v", engine.ErrForbidden, err)
+	case unprocessable(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
+		return fmt.Errorf("%w: %v", engine.ErrRefused, err)
+	}
+	if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
+		return &engine.ThrottledError{After: time.Duration(seconds) * time.Second, Err: err}
+	}
+	return err
+}
