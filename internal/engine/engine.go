@@ -241,6 +241,7 @@ func (e *Engine) observe(ctx context.Context) (rollout.Observation, *Sampled, er
 	obs := rollout.Observation{SaveError: e.saveError, ApplyError: e.applyError}
 	var seen *Sampled
 	stable, canary := e.state.Stable.Revision, e.state.Canary.Revision
+	kept := e.state.Source
 	now := e.opts.Now().UTC()
 
 	type read struct {
@@ -290,7 +291,13 @@ func (e *Engine) observe(ctx context.Context) (rollout.Observation, *Sampled, er
 		seen = &Sampled{} // the judge says what no figures mean
 	default:
 		reads = append(reads, read{"the samples", func(ctx context.Context) error {
+			if c, ok := p.(Chooser); ok {
+				obs.Source = c.Choose(ctx, kept)
+			}
 			s, err := keep(p.Look(ctx, stable, canary))
+			if errors.Is(err, ErrUnchanged) {
+				return nil
+			}
 			seen = &s // a look that gave nothing is a look
 			return err
 		}})

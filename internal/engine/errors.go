@@ -21,6 +21,10 @@ var (
 	ErrForbidden = errors.New("not permitted")
 	// ErrRefused: the other side understood and will never accept it as it is.
 	ErrRefused = errors.New("refused")
+	// ErrUnchanged: a source of samples that is filled less often than it is
+	// looked at has nothing newer than it gave before. That is no look at all,
+	// neither a good one nor one that gave nothing.
+	ErrUnchanged = errors.New("nothing newer than before")
 )
 
 // ThrottledError asks to come back no sooner than After from now.

@@ -87,9 +87,18 @@ type Sampled struct {
 // Look reads the counters of both versions at one instant, as near as it can.
 // canary is empty at rest. A replica that did not answer is left out, a figure
 // that was not measured is missing in its Has; neither is zero. A look that
-// gave nothing at all is an error.
+// gave nothing at all is an error. Where nothing is newer than what was given
+// before, the error is [ErrUnchanged], and the judge is not asked.
 type Samples interface {
 	Look(ctx context.Context, stable, canary rollout.Revision) (Sampled, error)
+}
+
+// Chooser is offered by Samples that may come from more than one source. Choose
+// is asked before each Look, with the source that this rollout keeps ("" = none
+// yet), and gives the one that Look will use. Sources that are kept are never
+// exchanged: "" means that the kept one is not to be had.
+type Chooser interface {
+	Choose(ctx context.Context, kept string) string
 }
 
 // Inbox holds what people asked for.

@@ -2,11 +2,13 @@ package engine_test
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
 	"github.com/serin-dev/serin/internal/analysis"
 	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/engine/enginetest"
 	"github.com/serin-dev/serin/internal/rollout"
 )
 
@@ -75,5 +77,68 @@ func TestLooksAtRest(t *testing.T) {
 		if (every == 0) != (samples.looks < 5) || wrote > 0 {
 			t.Errorf("looking every %v: %d looks, %d writes at rest", every, samples.looks, wrote)
 		}
+	}
+}
+
+// lateSamples are filled at every third look, and come from where they say.
+type lateSamples struct {
+	*enginetest.Samples
+	looks int
+	kept  []string
+	from  string
+}
+
+func (l *lateSamples) Choose(_ context.Context, kept string) string {
+	l.kept = append(l.kept, kept)
+	return l.from
+}
+
+func (l *lateSamples) Look(ctx context.Context, stable, canary rollout.Revision) (engine.Sampled, error) {
+	if l.looks++; l.looks%3 != 0 {
+		return engine.Sampled{}, fmt.Errorf("asking: %w", engine.ErrUnchanged)
+	}
+	return l.Samples.Look(ctx, stable, canary)
+}
+
+// TestNothingNewerIsNoLook: the judge is not asked, nobody is told of trouble,
+// and it is looked again. The source that was chosen while preparing is handed
+// back at every look.
+func TestNothingNewerIsNoLook(t *testing.T) {
+	spec, cfg := specFor(t, good.steps)
+	world := enginetest.NewWorld(start, v1, 100)
+	ports := world.Ports()
+	samples := &lateSamples{Samples: world.Samples, from: "prometheus"}
+	ports.Samples = samples
+	e, err := engine.New(spec, cfg, ports, engine.Options{Now: world.Clock.Now, InOrder: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	pass := func() engine.Result {
+		t.Helper()
+		before := samples.looks
+		res, err := e.Pass(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if samples.looks > before && (res.Sampled == nil) != (samples.looks%3 != 0) {
+			t.Errorf("look %d: sampled %v", samples.looks, res.Sampled)
+		}
+		next := world.Clock.Now().Add(time.Second)
+		if !res.Wake.IsZero() && res.Wake.Before(next) {
+			next = res.Wake
+		}
+		world.Clock.Set(next)
+		return res
+	}
+	pass()
+	deploy(v2)(world)
+	for range 120 {
+		res := pass()
+		if res.State.Source != "" {
+			samples.from = "pods" // would be chosen now; what is kept stays
+		}
+	}
+	if last := samples.kept[len(samples.kept)-1]; last != "prometheus" || samples.kept[0] != "" || samples.looks < 30 {
+		t.Errorf("%d looks; kept %q at first and %q at last", samples.looks, samples.kept[0], last)
 	}
 }

@@ -497,6 +497,20 @@ type SamplesFixture struct {
 	Step func()
 }
 
+// newer looks until there is something newer than before.
+func (f SamplesFixture) newer(t *testing.T) (got engine.Sampled) {
+	t.Helper()
+	eventually(t, f.Step, "there is something newer than before", func() bool {
+		var err error
+		got, err = f.Samples.Look(context.Background(), f.Stable, f.Canary)
+		if err != nil && !errors.Is(err, engine.ErrUnchanged) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
+	return got
+}
+
 // TestSamples checks the promises of engine.Samples.
 func TestSamples(t *testing.T, fresh func(t *testing.T) SamplesFixture) {
 	ctx := context.Background()
@@ -504,17 +518,11 @@ func TestSamples(t *testing.T, fresh func(t *testing.T) SamplesFixture) {
 		f := fresh(t)
 		var before engine.Sampled
 		eventually(t, f.Step, "both versions have counted", func() bool {
-			var err error
-			if before, err = f.Samples.Look(ctx, f.Stable, f.Canary); err != nil {
-				t.Fatal(err)
-			}
+			before = f.newer(t)
 			return sumRequests(before.Stable) > 0 && sumRequests(before.Canary) > 0
 		})
 		f.Step()
-		after, err := f.Samples.Look(ctx, f.Stable, f.Canary)
-		if err != nil {
-			t.Fatal(err)
-		}
+		after := f.newer(t)
 		if sumRequests(after.Stable) < sumRequests(before.Stable) || sumRequests(after.Canary) < sumRequests(before.Canary) {
 			t.Errorf("counters fell: from %+v to %+v", before, after)
 		}
