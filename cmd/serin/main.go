@@ -27,13 +27,16 @@ var version string
 func main() {
 	process.RunShimIfAsked() // does not return where it is
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	plugin, args := cli.Invoked(os.Args[0], os.Args[1:])
 	code := cli.Main(ctx, cli.Program{
 		Version:   versionOf(),
+		Plugin:    plugin,
+		Cluster:   cluster,
 		Up:        up,
 		Demo:      runDemo,
 		CheckDemo: demo.Check,
 		More:      []func() *cobra.Command{demo.App},
-	}, os.Args[1:])
+	}, args)
 	stop()
 	os.Exit(code)
 }

@@ -3,7 +3,6 @@ package tui
 import (
 	"fmt"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,10 +20,10 @@ func Frame(m Model, w, height int) string {
 	case m.View == nil:
 		lines = []string{"waiting for the first word of the rollout ..."}
 	default:
-		lines = m.body(w, height-m.bottom(height))
+		lines = m.body(w, height-len(m.bottom(w, height)))
 	}
 	lines = lines[:min(len(lines), height)]
-	if bottom := m.footer(w); m.bottom(height) > 0 {
+	if bottom := m.bottom(w, height); len(bottom) > 0 {
 		for len(lines) < height-len(bottom) {
 			lines = append(lines, "")
 		}
@@ -39,12 +38,17 @@ func Frame(m Model, w, height int) string {
 	return strings.Join(lines, "\n")
 }
 
-// bottom is how many lines the footer has: none where the screen is too low.
-func (m *Model) bottom(height int) int {
-	if height < 6 {
-		return 0
+// bottom is the footer: none where the screen is too low for one, but for what
+// is being typed.
+func (m *Model) bottom(w, height int) []string {
+	f := m.footer(w)
+	switch {
+	case m.Asked != nil:
+		return f[max(0, len(f)-max(1, height-1)):]
+	case height < 6:
+		return nil
 	}
-	return 2
+	return f
 }
 
 func (m *Model) body(w, height int) []string {
@@ -163,8 +167,13 @@ func (m *Model) main(w, height int) []string {
 // versions is both in one line, stable first.
 func (m *Model) versions(w int) []string {
 	v := m.View
+	known := v.Canary != nil && v.Canary.Weight > 0 || v.Stable != nil && v.Stable.Weight > 0 // else the route is not
 	arm := func(l look, role string, x *httpapi.VersionView) string {
-		s := m.paint(l, clean(x.Version)) + " " + role + " " + x.Weight.String()
+		weight := x.Weight.String()
+		if !known {
+			weight = "? %"
+		}
+		s := m.paint(l, clean(x.Version)) + " " + role + " " + weight
 		if x.Ready != nil {
 			s += fmt.Sprintf(", %d/%d ready", *x.Ready, x.Replicas)
 		} else {
@@ -273,19 +282,22 @@ func (m *Model) banner(w int) []string {
 	if v.Paused != "" && !strings.Contains(v.Message, v.Paused) {
 		said(strong, "‖ PAUSED: ", v.Paused)
 	}
-	for _, e := range slices.Backward(v.Decisions) { // a hand on the route, in this rollout
-		if v.Started != nil && e.At.Before(*v.Started) {
-			break
+	if d := v.Drift; d != nil && (d.Foreign || d.Fighting) {
+		who := d.Manager
+		if who == "" {
+			who = "somebody"
 		}
-		if e.What == rollout.EvDriftObeyed || e.What == rollout.EvDriftFight || e.What == rollout.EvDriftLeft {
-			if !strings.Contains(v.Stalled, e.Why) {
-				said(strong, "≠ SOMEBODY ELSE WROTE THE ROUTE: ", e.Why)
-			}
-			break
+		text := who + " wrote the route"
+		if d.Split != "" {
+			text += ": " + d.Split
 		}
-		if e.What == rollout.EvResumed || e.What == rollout.EvDriftUndone {
-			break
+		if d.Flips > 0 {
+			text += fmt.Sprintf(", %d times in ten minutes", d.Flips)
 		}
+		if d.Fighting && d.Remedy != "" {
+			text += ". Remedy: " + d.Remedy
+		}
+		said(bad, "≠ DRIFT: ", text)
 	}
 	for _, f := range v.Findings {
 		if !strings.Contains(v.Message, f.What) {
@@ -312,7 +324,11 @@ func (m *Model) gauge(w int) string {
 		l, word = nodata, "░ "+word
 	}
 	left, end := pad(m.paint(l, word), 15)+"take back ◀", "▶ go on"
-	said := fmt.Sprintf("  %s of the evidence", httpapi.Percent(v.Evidence.Advance))
+	evidence := v.Evidence.Advance
+	if v.Verdict == analysis.Fail {
+		evidence = v.Evidence.Rollback
+	}
+	said := fmt.Sprintf("  %s of the evidence", httpapi.Percent(math.Round(clamp(evidence)*100)/100))
 	room := w - width(left) - width(end) - width(said)
 	if room < 11 {
 		return fit(m.paint(l, word)+said+" to go on", w)
@@ -358,16 +374,14 @@ func (m *Model) sentence(w int) []string {
 func (m *Model) cost(w int) string {
 	v := m.View
 	s := fmt.Sprintf("cost     %s requests exposed · ≈ %s harmed", httpapi.Count(v.Exposed), httpapi.Count(v.Harmed))
-	if v.Exposed >= 1 {
-		s += fmt.Sprintf(" (%s of them)", httpapi.Percent(round3(clamp(v.Harmed/v.Exposed))))
+	if v.Worst != nil && *v.Worst >= 1 {
+		s += fmt.Sprintf(", at most %s", httpapi.Count(*v.Worst))
 	}
 	if v.Started != nil {
 		s += " · " + span(m.Now.Sub(*v.Started)) + " so far"
 	}
 	return fit(s, w)
 }
-
-func round3(x float64) float64 { return math.Round(x*1e4) / 1e4 }
 
 func (m *Model) waits(w int) []string {
 	v := m.View
@@ -384,7 +398,13 @@ func (m *Model) waits(w int) []string {
 		}
 		head += ": "
 	}
-	return wrap(m.paint(strong, head)+clean(v.Message), w, 2)
+	text := m.paint(strong, head) + clean(v.Message)
+	lines := wrap(text, w, 2)
+	if indented := wrap(text, w-9, 2); len(lines) > 1 && len(indented) > 1 && w > 30 {
+		lines = indented
+		lines[1] = strings.Repeat(" ", 9) + lines[1]
+	}
+	return lines
 }
 
 func waitWord(x rollout.WaitFor) string {
@@ -464,14 +484,14 @@ func (m *Model) footer(w int) []string {
 	case m.Asked != nil:
 		what := string(m.Asked.Verb)
 		if m.Asked.Full {
-			what += " --full"
+			what += ", all the way"
 		}
-		prompt := fit("why? "+lastCells(clean(m.Typed), w-8)+"▏", w)
-		keys := "enter sends it, esc does not"
-		if m.Asked.Verb == rollout.VerbPromote {
-			keys = "enter sends it, tab all the way or one step, esc does not"
+		keys := "enter sends it · esc does not"
+		if m.Asked.full != nil {
+			keys += " · tab: one step or all the way"
 		}
-		return []string{fit(m.paint(strong, what)+": "+clean(m.Asked.Effect)+"  ("+keys+")", w), prompt}
+		lines := wrap(m.paint(strong, what)+": "+clean(m.Asked.Effect), w, 2)
+		return append(lines, fit("why? "+lastCells(clean(m.Typed), w-8)+"▏", w), fit(m.paint(faint, keys), w))
 	case m.Busy:
 		return []string{"sending ...", m.keys(w)}
 	case m.Said != "":

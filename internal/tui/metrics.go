@@ -54,7 +54,7 @@ func (m *Model) metrics(w int) []string {
 	}
 	slices.SortStableFunc(figures, func(a, b analysis.Figure) int { return rankOf(a) - rankOf(b) })
 	c := columnsOf(w)
-	out := []string{m.paint(faint, c.line("metric", "canary", "stable", "canary since", "difference [95 %]", "limit", ""))}
+	out := []string{m.paint(faint, c.line("metric", "canary", "stable", "past", "difference [95 %]", "limit", ""))}
 	for _, f := range figures {
 		out = append(out, m.metric(f, c))
 	}
@@ -65,7 +65,7 @@ func (m *Model) metrics(w int) []string {
 type columns struct{ name, value, spark, diff, limit, state int }
 
 func columnsOf(w int) columns {
-	c := columns{name: 11, value: 8, spark: 10, diff: 22, limit: 8, state: 9}
+	c := columns{name: 9, value: 8, spark: 8, diff: 21, limit: 7, state: 9}
 	switch extra := w - (c.name + 2*c.value + c.spark + c.diff + c.limit + c.state + 6); {
 	case extra >= 0:
 		c.name += min(extra/3, 14)
@@ -100,14 +100,14 @@ func (m *Model) metric(f analysis.Figure, c columns) string {
 	unit := unitOf(f.Unit)
 	limit := ""
 	if f.Limit != 0 {
-		limit = "max " + unit.value(f.Limit)
+		limit = unit.value(f.Limit)
 	}
 	if noData(f) {
 		return c.line(clean(f.Metric), m.paint(nodata, "no data"), stableValue(f, unit), m.paint(nodata, strings.Repeat("░", min(c.spark, 10))), "", limit, m.paint(l, state))
 	}
 	diff := unit.signed(f.Canary - f.Stable)
-	if f.Low != 0 || f.High != 0 {
-		diff += " [" + unit.bare(f.Low) + ", " + unit.bare(f.High) + "]"
+	if f.Low != 0 || f.High != 0 { // the unit is that of the values
+		diff = unit.bare(f.Canary-f.Stable) + " [" + unit.bare(f.Low) + " " + unit.bare(f.High) + "]"
 	}
 	return c.line(clean(f.Metric), m.paint(canaryLook, unit.value(f.Canary)), m.paint(stableLook, unit.value(f.Stable)),
 		m.paint(canaryLook, m.sparkOf(f, c.spark)), diff, limit, m.paint(l, state))
@@ -122,6 +122,7 @@ func stableValue(f analysis.Figure, u unit) string {
 
 // sparkOf draws the canary's past on an axis that stable's values are on, too.
 func (m *Model) sparkOf(f analysis.Figure, w int) string {
+	w = max(w, 0)
 	points := m.Trail.points[f.Metric]
 	lo, hi := 0.0, 0.0
 	values := make([]float64, 0, len(points))
@@ -159,19 +160,25 @@ func unitOf(name string) unit {
 
 // digits keeps about three of them.
 func digits(x float64) string {
+	places := 0
 	switch a := math.Abs(x); {
 	case a == 0:
 		return "0"
-	case a >= 1e6:
-		return fmt.Sprintf("%.2g", x)
+	case a >= 1e6 || a < 0.001:
+		return fmt.Sprintf("%.1g", x)
 	case a >= 100:
-		return fmt.Sprintf("%.0f", x)
 	case a >= 10:
-		return fmt.Sprintf("%.1f", x)
+		places = 1
 	case a >= 0.01:
-		return fmt.Sprintf("%.2f", x)
+		places = 2
+	default:
+		places = 3
 	}
-	return fmt.Sprintf("%.1g", x)
+	s := fmt.Sprintf("%.*f", places, x)
+	if strings.Contains(s, ".") {
+		s = strings.TrimRight(strings.TrimRight(s, "0"), ".")
+	}
+	return s
 }
 
 func (u unit) value(x float64) string { return digits(x*u.scale) + u.suffix }

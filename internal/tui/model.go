@@ -82,53 +82,47 @@ func noData(f analysis.Figure) bool {
 	return f.State == "noData" || (f.Unit == "share" || f.Unit == "ms") && f.CanaryN == 0
 }
 
-// Action is what a key asks for, with what it does in words.
+// Action is an offer with the key that takes it up.
 type Action struct {
-	Key    string
-	Verb   rollout.Verb
-	Full   bool
-	Effect string // before it is done: what will follow
-	About  rollout.Revision
+	Key string
+	httpapi.Offer
+	About rollout.Revision // that its author means
+	full  *httpapi.Offer   // promote: the same all the way, if that is offered
+}
+
+// keyOf gives a command its key.
+var keyOf = map[rollout.Verb]string{
+	rollout.VerbApprove: "y", rollout.VerbResume: "r", rollout.VerbPause: "p", rollout.VerbPromote: "P",
+	rollout.VerbAbort: "a", rollout.VerbRetry: "t", rollout.VerbUndo: "u",
 }
 
 // Actions are the keys that do something as things stand, most wanted first.
 func Actions(v httpapi.RolloutView) []Action {
 	var out []Action
-	canary, stable := label(v.Canary), label(v.Stable)
-	of := func(x *httpapi.VersionView) rollout.Revision {
-		if x == nil {
-			return ""
+	for _, o := range httpapi.OffersOf(v) {
+		a := Action{Key: keyOf[o.Verb], Offer: o}
+		switch {
+		case a.Key == "":
+			continue
+		case o.Verb == rollout.VerbUndo && v.Stable != nil:
+			a.About = v.Stable.Revision
+		case o.Verb != rollout.VerbRetry && v.Canary != nil:
+			a.About = v.Canary.Revision
 		}
-		return x.Revision
-	}
-	under := httpapi.UnderWay(v)
-	leaving := v.Phase == rollout.RollingBack
-	if under && !leaving && v.Waiting == rollout.WaitApproval {
-		out = append(out, Action{Key: "y", Verb: rollout.VerbApprove, Effect: "lets " + canary + " go on past this step", About: of(v.Canary)})
-	}
-	switch {
-	case v.Paused != "" || v.Stalled != "" && !under:
-		out = append(out, Action{Key: "r", Verb: rollout.VerbResume, Effect: "goes on from here", About: of(v.Canary)})
-	case under && !leaving:
-		out = append(out, Action{Key: "p", Verb: rollout.VerbPause, Effect: "raises nothing until resume; a failure is still taken back"})
-	}
-	if under && !leaving {
-		out = append(out,
-			Action{Key: "P", Verb: rollout.VerbPromote, Effect: "ends this step now; " + canary + " gets the next one's share", About: of(v.Canary)},
-			Action{Key: "a", Verb: rollout.VerbAbort, Effect: "takes " + canary + "'s " + v.WeightSet.String() + " back to " + stable + "; it gets none again without retry", About: of(v.Canary)})
-	}
-	if !under && v.Exit == httpapi.ExitRolledBack {
-		out = append(out, Action{Key: "t", Verb: rollout.VerbRetry, Effect: "tries the version that was taken back once more"})
-	}
-	if !under && v.Previous != "" {
-		out = append(out, Action{Key: "u", Verb: rollout.VerbUndo, Effect: "goes back to " + v.Previous + ", and condemns " + stable, About: of(v.Stable)})
+		if n := len(out); n > 0 && out[n-1].Verb == o.Verb { // promote, and promote in full
+			out[n-1].full = &o
+			continue
+		}
+		out = append(out, a)
 	}
 	return out
 }
 
-func label(v *httpapi.VersionView) string {
-	if v == nil {
-		return "-"
+// other turns a promotion of one step into one all the way, and back.
+func (a Action) other() Action {
+	if a.full != nil {
+		step := a.Offer
+		a.Offer, a.full = *a.full, &step
 	}
-	return v.Version
+	return a
 }

@@ -211,15 +211,8 @@ func (s *screen) typed(k tea.KeyPressMsg) tea.Cmd {
 	case "ctrl+c", "esc":
 		m.Asked, m.Typed = nil, ""
 	case "tab":
-		if m.Asked.Verb == rollout.VerbPromote {
-			a := *m.Asked
-			a.Full = !a.Full
-			a.Effect = "ends this step now"
-			if a.Full {
-				a.Effect = "goes to 100 % as soon as there is capacity, and is watched there"
-			}
-			m.Asked = &a
-		}
+		a := m.Asked.other()
+		m.Asked = &a
 	case "backspace":
 		if r := []rune(m.Typed); len(r) > 0 {
 			m.Typed = string(r[:len(r)-1])
