@@ -1,0 +1,385 @@
+package controller
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/serin-dev/serin/api/v1alpha1"
+	"github.com/serin-dev/serin/internal/analysis"
+	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/httpapi"
+	"github.com/serin-dev/serin/internal/metric/podscrape"
+	"github.com/serin-dev/serin/internal/record"
+	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/router/istio"
+	"github.com/serin-dev/serin/internal/store/status"
+	"github.com/serin-dev/serin/internal/workload/deployment"
+)
+
+// app is one Rollout: its engine, and the adapters under it. Reconcile calls it
+// from one goroutine at a time.
+type app struct {
+	c   *Controller
+	key types.NamespacedName
+	uid types.UID
+	log *slog.Logger
+
+	store  *status.Store
+	inbox  *inbox
+	pods   *podWatch
+	count  *counts
+	checks *checks
+	record *record.Writer
+
+	engine *engine.Engine
+	// What the last good document says, and what is made of it.
+	doc        *v1alpha1.Rollout
+	generation int64 // of the last document that was looked at, good or not
+	deleted    bool
+	wrong      error // what is wrong with the newest document
+	adapters
+	pending *v1alpha1.Rollout // its traffic or workload take effect at rest
+	shared  shared
+
+	mu      sync.Mutex
+	passed  *passed
+	events  []rollout.Event // of the decision that is being carried out
+	passes  map[string]float64
+	decided map[decisionKey]float64
+	panics  int
+	invalid bool // the newest document cannot be followed
+}
+
+// adapters are made of the document's workload and traffic, and exchanged at
+// rest only.
+type adapters struct {
+	workloads *deployment.Workloads
+	router    *istio.Router
+	source    *podscrape.Source
+	selector  labels.Selector
+}
+
+// passed is the last pass, as it is shown.
+type passed struct {
+	result engine.Result
+	spec   rollout.Spec
+	err    error
+	took   time.Duration
+}
+
+func (c *Controller) newApp(doc *v1alpha1.Rollout) *app {
+	key := client.ObjectKeyFromObject(doc)
+	a := &app{
+		c: c, key: key, uid: doc.UID, log: c.log.With("rollout", key.String()),
+		count: newCounts(), passes: map[string]float64{}, decided: map[decisionKey]float64{},
+	}
+	a.store = status.New(c.mgr.GetAPIReader(), c.mgr.GetClient().Status(), key, doc.UID)
+	a.inbox = &inbox{client: c.client, key: key, events: a.eventsNow, now: time.Now}
+	a.checks = newChecks(c, a)
+	if c.o.RecordDir != "" {
+		path := filepath.Join(c.o.RecordDir, key.Namespace+"_"+key.Name+".jsonl")
+		w, err := record.OpenWriter(path, c.o.RecordBytes)
+		if err != nil {
+			a.log.Warn("the observation record is not written", "err", err)
+		}
+		a.record = w
+	}
+	return a
+}
+
+func (a *app) close() {
+	if a.pods != nil {
+		a.pods.end()
+	}
+	a.checks.end()
+	if a.record != nil {
+		_ = a.record.Close()
+	}
+}
+
+// follow takes the document as it is now. The error says what is wrong with it;
+// then the last good one stays in force.
+func (a *app) follow(doc *v1alpha1.Rollout) error {
+	if doc.Generation == a.generation && a.deleted == (doc.DeletionTimestamp != nil) {
+		return a.wrong
+	}
+	spec, cfg, err := a.specOf(doc)
+	if err != nil && a.engine == nil && doc.DeletionTimestamp == nil {
+		a.generation, a.wrong = doc.Generation, err
+		return err
+	}
+	if err != nil {
+		a.generation, a.wrong = doc.Generation, err
+		if doc.DeletionTimestamp == nil {
+			return err
+		}
+		// It is going: what is to be done about it does not need the rest of it.
+		if a.doc == nil {
+			return err
+		}
+		last := a.doc.DeepCopy()
+		last.DeletionTimestamp = doc.DeletionTimestamp
+		if spec, cfg, err = a.specOf(last); err != nil {
+			return err
+		}
+		doc = last
+	}
+	if a.engine == nil {
+		if err := a.begin(doc, spec, cfg); err != nil {
+			return err
+		}
+	} else {
+		if err := a.engine.Respec(spec, cfg); err != nil {
+			a.log.Warn("taking the edited document", "err", err)
+		}
+		if !sameObjects(a.doc, doc) {
+			a.pending = doc.DeepCopy()
+		}
+	}
+	a.doc, a.generation, a.wrong, a.deleted = doc.DeepCopy(), doc.Generation, nil, doc.DeletionTimestamp != nil
+	a.store.Follow(doc.Generation)
+	a.checks.follow(doc)
+	return nil
+}
+
+// specOf is the document in the core's terms, if this host can follow it.
+func (a *app) specOf(doc *v1alpha1.Rollout) (rollout.Spec, analysis.Config, error) {
+	spec, cfg, err := engine.SpecOf(doc)
+	if err != nil {
+		return spec, cfg, err
+	}
+	var errs []error
+	if doc.Spec.Workload.Versions == nil {
+		errs = append(errs, errors.New("spec.workload.inPlace: this controller follows spec.workload.versions: one Deployment for each version"))
+	}
+	for i, t := range doc.Spec.Traffic {
+		if t.Istio == nil {
+			errs = append(errs, fmt.Errorf("spec.traffic[%d].gatewayAPI: this controller splits traffic by spec.traffic[].istio", i))
+		}
+	}
+	for i, s := range doc.Spec.Strategy.Plan() {
+		if s.Test != nil && len(s.Test.Command) > 0 {
+			errs = append(errs, fmt.Errorf("spec.strategy step %d: a command is run on one machine only; in a cluster give the test a webhook", i+1))
+		}
+		if s.Test != nil && s.Test.Job != nil {
+			errs = append(errs, fmt.Errorf("spec.strategy step %d: this controller runs no jobs yet; give the test a webhook", i+1))
+		}
+	}
+	if a.c.o.Settle > 0 {
+		spec.Settle = a.c.o.Settle
+	}
+	return spec, cfg, errors.Join(errs...)
+}
+
+// sameObjects says whether two documents are about the same objects.
+func sameObjects(a, b *v1alpha1.Rollout) bool {
+	return jsonOf(a.Spec.Workload) == jsonOf(b.Spec.Workload) && jsonOf(a.Spec.Traffic) == jsonOf(b.Spec.Traffic) &&
+		a.Spec.Analysis.Source == b.Spec.Analysis.Source
+}
+
+func (a *app) begin(doc *v1alpha1.Rollout, spec rollout.Spec, cfg analysis.Config) error {
+	if err := a.adapt(doc); err != nil {
+		return err
+	}
+	o := a.c.o.Engine
+	o.Policy = a.listen(a.store.Policy(rollout.Decide))
+	e, err := engine.New(spec, cfg, engine.Ports{
+		Store: a.store, Workloads: currentWorkloads{a}, Router: currentRouter{a}, Samples: currentSamples{a},
+		Inbox: a.inbox, Preflight: a, Tests: a.checks, Notifier: a,
+	}, o)
+	if err != nil {
+		return err
+	}
+	a.engine = e
+	return nil
+}
+
+// adapt makes the adapters for a document's workload and traffic.
+func (a *app) adapt(doc *v1alpha1.Rollout) error {
+	doc = doc.DeepCopy()
+	doc.Default()
+	v := doc.Spec.Workload.Versions
+	selector, err := metav1.LabelSelectorAsSelector(&v.Selector)
+	if err != nil {
+		return fmt.Errorf("spec.workload.versions.selector: %w", err)
+	}
+	next := adapters{selector: selector}
+	next.workloads = deployment.New(deployment.Options{
+		Client: a.c.client, Namespace: a.key.Namespace, Selector: selector, Label: v.Label,
+		Services: a.services, Pods: func() ([]*corev1.Pod, bool) { return a.pods.list() },
+	})
+	cfg := istio.Config{
+		Client: a.c.client, Namespace: a.key.Namespace, Label: v.Label, Version: routeKind.Version,
+		Measure: a.count.measured,
+		Versions: func(ctx context.Context) ([]istio.Version, error) {
+			all, err := next.workloads.Versions(ctx)
+			if err != nil {
+				return nil, err
+			}
+			var out []istio.Version
+			for _, x := range all {
+				out = append(out, istio.Version{Revision: x.Revision, Labels: x.Labels})
+			}
+			return out, nil
+		},
+	}
+	for _, t := range doc.Spec.Traffic {
+		settle := t.Istio.Settle.Duration
+		if a.c.o.Settle > 0 {
+			settle = a.c.o.Settle
+		}
+		cfg.Targets = append(cfg.Targets, istio.Target{
+			VirtualService: t.Istio.VirtualService, DestinationRule: t.Istio.DestinationRule, Routes: t.Istio.Routes, Settle: settle,
+		})
+	}
+	if next.router, err = istio.New(cfg); err != nil {
+		return err
+	}
+	next.source = a.c.scraper.For(metricPods{func() *deployment.Workloads { return next.workloads }})
+	if a.pods != nil && next.selector.String() != a.selector.String() {
+		a.pods.end()
+		a.pods = nil
+	}
+	if a.pods == nil {
+		a.pods = &podWatch{
+			config: a.c.config, client: a.c.mgr.GetHTTPClient(), scheme: a.c.mgr.GetScheme(), mapper: a.c.mgr.GetRESTMapper(),
+			namespace: a.key.Namespace, selector: selector, changed: a.wake,
+		}
+	}
+	a.adapters = next
+	a.c.index.set(a.key, about{selector: selector, routes: a.routes(), rules: a.rules()})
+	return nil
+}
+
+func (a *app) objects(kind string) []types.NamespacedName {
+	var out []types.NamespacedName
+	for _, o := range a.router.Objects() {
+		if o.Kind == kind {
+			out = append(out, types.NamespacedName{Namespace: a.key.Namespace, Name: o.Name})
+		}
+	}
+	return out
+}
+
+func (a *app) routes() []types.NamespacedName { return a.objects(routeKind.Kind) }
+func (a *app) rules() []types.NamespacedName  { return a.objects(ruleKind.Kind) }
+
+// services are those that the routes' destinations name.
+func (a *app) services(ctx context.Context) ([]types.NamespacedName, error) {
+	var out []types.NamespacedName
+	for _, key := range a.routes() {
+		vs := raw(routeKind)
+		if err := a.c.client.Get(ctx, key, vs); err != nil {
+			if client.IgnoreNotFound(err) == nil {
+				continue // the route says itself that it is not there
+			}
+			return nil, fmt.Errorf("reading VirtualService %s: %w", key, err)
+		}
+		for _, d := range destinationsOf(vs.Object) {
+			if s, ok := serviceOf(d.host, key.Namespace); ok && !slices.Contains(out, s) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out, nil
+}
+
+// The ports that are exchanged at rest.
+type (
+	currentWorkloads struct{ a *app }
+	currentRouter    struct{ a *app }
+	currentSamples   struct{ a *app }
+)
+
+func (p currentWorkloads) Observe(ctx context.Context) (rollout.Workloads, error) {
+	return p.a.workloads.Observe(ctx)
+}
+
+func (p currentWorkloads) Apply(ctx context.Context, want []rollout.Scale) error {
+	return p.a.workloads.Apply(ctx, want)
+}
+
+func (p currentRouter) Observe(ctx context.Context) (rollout.Route, error) {
+	return p.a.router.Observe(ctx)
+}
+
+func (p currentRouter) Apply(ctx context.Context, want rollout.Traffic) error {
+	return p.a.router.Apply(ctx, want)
+}
+
+func (p currentSamples) Look(ctx context.Context, stable, canary rollout.Revision) (engine.Sampled, error) {
+	s, err := p.a.source.Look(ctx, stable, canary)
+	if p.a.c.o.Custom != nil && len(p.a.doc.Spec.Analysis.Metrics) > 0 {
+		custom, customErr := p.a.c.o.Custom.Look(ctx, p.a.doc, stable, canary)
+		s.Custom = custom
+		err = errors.Join(err, customErr)
+		if len(custom) > 0 {
+			err = nil // half of the figures are figures
+		}
+	}
+	return s, err
+}
+
+// listen remembers what is decided, for those who answer commands.
+func (a *app) listen(decide engine.Policy) engine.Policy {
+	return func(spec rollout.Spec, st rollout.State, obs rollout.Observation, now time.Time) rollout.Decision {
+		d := decide(spec, st, obs, now)
+		a.mu.Lock()
+		a.events = d.Events
+		a.mu.Unlock()
+		return d
+	}
+}
+
+func (a *app) eventsNow() []rollout.Event {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.events
+}
+
+// wake asks for a pass now.
+func (a *app) wake() { a.c.poke(a.key) }
+
+func (a *app) urgency() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return urgencyOf(a.passed)
+}
+
+func urgencyOf(p *passed) int {
+	switch {
+	case p == nil:
+		return underWay
+	case p.result.Decision.Lowers || p.result.State.Phase == rollout.RollingBack || p.result.Seen.Report.Verdict == analysis.Fail:
+		return lowering
+	case p.result.State.Phase == rollout.Idle && len(p.result.State.Leaving) == 0:
+		return atRest
+	}
+	return underWay
+}
+
+// view is what the last pass looks like; false before the first.
+func (a *app) view() (httpapi.RolloutView, *passed, bool) {
+	a.mu.Lock()
+	p := a.passed
+	a.mu.Unlock()
+	if p == nil || !p.result.Decided {
+		return httpapi.RolloutView{}, p, false
+	}
+	return httpapi.BuildView(httpapi.Pass{
+		Ref: httpapi.Ref{Namespace: a.key.Namespace, Name: a.key.Name}, Spec: p.spec, State: p.result.State,
+		Seen: p.result.Seen, Decision: p.result.Decision, Time: p.result.At,
+	}), p, true
+}

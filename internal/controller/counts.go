@@ -1,0 +1,97 @@
+package controller
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/serin-dev/serin/internal/analysis"
+	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/router/istio"
+)
+
+// counts adds up, by version, how many requests its pods say they have
+// answered: from one look to the next, so that a pod that comes, goes or starts
+// again takes nothing away.
+type counts struct {
+	mu     sync.Mutex
+	at     time.Time // of the last look that both versions answered
+	pods   map[string]float64
+	totals map[rollout.Revision]float64
+	last   map[rollout.Revision]time.Time
+}
+
+func newCounts() *counts {
+	return &counts{pods: map[string]float64{}, totals: map[rollout.Revision]float64{}, last: map[rollout.Revision]time.Time{}}
+}
+
+// fresh is how old a look may be and still say something about the split.
+const fresh = 5 * time.Second
+
+func (c *counts) add(res engine.Result) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if res.Sampled == nil {
+		return
+	}
+	stable, canary := res.Before.Stable.Revision, res.Before.Canary.Revision
+	known := c.arm(stable, res.Sampled.Stable, res.At)
+	if canary != "" {
+		known = c.arm(canary, res.Sampled.Canary, res.At) && known
+	}
+	if known {
+		c.at = res.At
+	}
+	for r := range c.totals {
+		if r != stable && r != canary && res.At.Sub(c.last[r]) > time.Hour {
+			delete(c.totals, r)
+			delete(c.last, r)
+		}
+	}
+	if len(c.pods) > 10000 {
+		clear(c.pods)
+	}
+}
+
+// arm takes one version's pods; false if none of them counted.
+func (c *counts) arm(rev rollout.Revision, pods []analysis.Pod, at time.Time) bool {
+	known := false
+	for _, p := range pods {
+		if p.Has&analysis.HasRequests == 0 {
+			continue
+		}
+		known = true
+		key := string(rev) + "/" + p.Name
+		was, seen := c.pods[key]
+		c.pods[key] = p.Requests
+		more := p.Requests - was
+		if more < 0 {
+			more = p.Requests // its counter began anew
+		}
+		if !seen {
+			more = 0 // from before we looked
+		}
+		c.totals[rev] += more
+		if more > 0 {
+			c.last[rev] = at
+		} else if _, ever := c.last[rev]; !ever {
+			c.last[rev] = at
+		}
+	}
+	return known
+}
+
+// measured is what is known now; false where the last look is too old.
+func (c *counts) measured(context.Context) (istio.Measured, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.at.IsZero() || time.Since(c.at) > fresh {
+		return istio.Measured{}, false
+	}
+	m := istio.Measured{Requests: map[rollout.Revision]float64{}, Last: map[rollout.Revision]time.Time{}}
+	for r, n := range c.totals {
+		m.Requests[r], m.Last[r] = n, c.last[r]
+	}
+	return m, true
+}

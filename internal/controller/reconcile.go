@@ -1,0 +1,359 @@
+package controller
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/serin-dev/serin/api/v1alpha1"
+	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/store/status"
+)
+
+// Finalizer is on a Rollout while it has changed traffic.
+const Finalizer = "serin.dev/traffic"
+
+const (
+	// endPatience bounds how long a deletion waits for traffic to be given back:
+	// a namespace that is going must be able to go.
+	endPatience = 2 * time.Minute
+	// afterPanic is how long a Rollout whose pass panicked is left alone.
+	afterPanic = 30 * time.Second
+	// soon is when something that another write got in the way of is tried again.
+	soon = 100 * time.Millisecond
+)
+
+// Reconcile does one pass. It never returns an error: what went wrong is said on
+// the Rollout, and when to try again is the engine's to say.
+func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reconcile.Result, error) {
+	doc := &v1alpha1.Rollout{}
+	err := c.client.Get(ctx, req.NamespacedName, doc)
+	switch {
+	case apierrors.IsNotFound(err):
+		c.forget(req.NamespacedName)
+		return reconcile.Result{}, nil
+	case err != nil:
+		c.log.Warn("reading a Rollout", "rollout", req.String(), "err", err)
+		return reconcile.Result{RequeueAfter: time.Second}, nil
+	}
+	a := c.remember(doc)
+	after, err := a.safely(ctx, doc)
+	if err != nil {
+		a.log.Error("a pass panicked; this Rollout is left alone for a while", "err", err)
+	}
+	priority := a.urgency()
+	return reconcile.Result{RequeueAfter: after, Priority: &priority}, nil
+}
+
+// remember gives the Rollout's memory; another object of the same name gets a
+// new one.
+func (c *Controller) remember(doc *v1alpha1.Rollout) *app {
+	key := client.ObjectKeyFromObject(doc)
+	if a := c.app(key); a != nil && a.uid == doc.UID {
+		return a
+	}
+	c.forget(key)
+	a := c.newApp(doc)
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.apps[key] = a
+	return a
+}
+
+// forget drops everything about a Rollout; its series go with it.
+func (c *Controller) forget(key types.NamespacedName) {
+	c.mu.Lock()
+	a := c.apps[key]
+	delete(c.apps, key)
+	c.mu.Unlock()
+	c.index.drop(key)
+	if a != nil {
+		a.close()
+	}
+}
+
+// poke enqueues a pass from outside of the watches.
+func (c *Controller) poke(key types.NamespacedName) {
+	c.mu.Lock()
+	q := c.queue
+	c.mu.Unlock()
+	if q != nil {
+		add(q, reconcile.Request{NamespacedName: key}, c.urgency(key), gather)
+	}
+}
+
+// safely keeps a panic to the Rollout that it was about. Its engine is thrown
+// away: what it held in memory may be half of something.
+func (a *app) safely(ctx context.Context, doc *v1alpha1.Rollout) (after time.Duration, err error) {
+	defer func() {
+		p := recover()
+		if p == nil {
+			return
+		}
+		err = fmt.Errorf("%v\n%s", p, debug.Stack())
+		after = afterPanic
+		a.mu.Lock()
+		a.panics++
+		a.mu.Unlock()
+		a.engine, a.generation = nil, 0
+		problem := fmt.Errorf("this version of Serin made a mistake over it (%v); nothing is changed, and it is tried again in %s. `serin bundle` and the log say more", p, afterPanic)
+		_, _ = a.store.PublishInvalid(ctx, doc.Generation, problem, time.Now().UTC())
+	}()
+	return a.reconcile(ctx, doc), nil
+}
+
+func (a *app) reconcile(ctx context.Context, doc *v1alpha1.Rollout) time.Duration {
+	if a.c.trip != nil {
+		a.c.trip(a.key)
+	}
+	has := slices.Contains(doc.Finalizers, Finalizer)
+	if doc.DeletionTimestamp != nil && !has {
+		return 0 // it goes without us
+	}
+	err := a.follow(doc)
+	a.mu.Lock()
+	a.invalid = err != nil
+	a.mu.Unlock()
+	if err != nil {
+		if wrote, err := a.store.PublishInvalid(ctx, doc.Generation, err, time.Now().UTC()); err != nil {
+			a.log.Warn("saying what is wrong with the document", "err", err)
+			return time.Second
+		} else if wrote {
+			a.log.Warn("the document cannot be followed", "err", a.wrong)
+		}
+		if doc.DeletionTimestamp != nil {
+			return a.letGo(ctx, doc, "its document could never be followed")
+		}
+		if a.engine == nil {
+			return 0 // until it is edited
+		}
+	}
+	if a.held(ctx, doc, has) {
+		return soon
+	}
+	if a.pending != nil && a.restful() {
+		if err := a.adapt(a.pending); err != nil {
+			a.log.Warn("following other objects", "err", err)
+		}
+		a.pending = nil
+	}
+	return a.pass(ctx, doc, has)
+}
+
+// held says that nothing may be raised yet, because the finalizer that gives the
+// traffic back is not there and cannot be written.
+func (a *app) held(ctx context.Context, doc *v1alpha1.Rollout, has bool) bool {
+	st := a.state()
+	if has || doc.DeletionTimestamp != nil || !moves(st) {
+		return false
+	}
+	if err := a.setFinalizer(ctx, doc, true); err != nil {
+		a.log.Warn("adding the finalizer", "err", err)
+		return st.Granted == 0 && st.Phase == rollout.Preparing
+	}
+	return false
+}
+
+// moves says whether traffic is, or is about to be, other than at rest.
+func moves(st rollout.State) bool {
+	return st.Phase != "" && st.Phase != rollout.Idle || len(st.Leaving) > 0
+}
+
+func (a *app) state() rollout.State {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.passed == nil {
+		return rollout.State{}
+	}
+	return a.passed.result.State
+}
+
+func (a *app) restful() bool {
+	st := a.state()
+	return st.Phase == rollout.Idle && !moves(st)
+}
+
+// pass does the engine's pass and what hangs on it.
+func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Duration {
+	began := time.Now()
+	res, err := a.engine.Pass(ctx)
+	if ctx.Err() != nil {
+		return 0 // what was cut short says nothing about anybody
+	}
+	a.keep(res, err, time.Since(began))
+	if !res.Decided {
+		a.log.Warn("a pass had no state to go on from", "err", err)
+		return until(res.Wake)
+	}
+	a.count.add(res)
+	if a.record != nil {
+		if err := a.record.Write(res, a.engine.Evidence); err != nil {
+			a.log.Warn("the observation record has a gap", "err", err)
+		}
+	}
+	after := until(res.Wake)
+	sooner := func(d time.Duration) {
+		if after == 0 || d < after {
+			after = d
+		}
+	}
+	// What is watched follows what is under way.
+	if services, err := a.services(ctx); err == nil {
+		if services == nil {
+			services = []types.NamespacedName{}
+		}
+		a.c.index.set(a.key, about{selector: a.selector, routes: a.routes(), rules: a.rules(), services: services})
+	}
+	if moves(res.State) {
+		if err := a.pods.start(ctx); err != nil {
+			a.log.Warn("watching pods", "err", err)
+		}
+	} else {
+		a.pods.end()
+	}
+
+	if a.wrong == nil {
+		if _, err := a.store.Publish(ctx, res); err != nil && !apierrors.IsNotFound(err) {
+			a.log.Debug("publishing the status", "err", err)
+			sooner(publishAgain(err))
+		}
+	}
+	switch {
+	case doc.DeletionTimestamp != nil:
+		if d := a.ending(ctx, doc, res, has); d > 0 {
+			sooner(d)
+		} else {
+			return 0
+		}
+	case moves(res.State) && !has:
+		if err := a.setFinalizer(ctx, doc, true); err != nil {
+			sooner(soon)
+		}
+	case !moves(res.State) && has:
+		if err := a.setFinalizer(ctx, doc, false); err != nil {
+			sooner(soon)
+		}
+	}
+	return after
+}
+
+func publishAgain(err error) time.Duration {
+	if engine.KindOf(err) == engine.Stall {
+		return time.Minute
+	}
+	return time.Second
+}
+
+// until is how long to wait for an instant: 0 means for ever.
+func until(wake time.Time) time.Duration {
+	if wake.IsZero() {
+		return 0
+	}
+	return max(time.Millisecond, time.Until(wake))
+}
+
+// ending lets the object go once traffic was given back, and after a while in
+// any case. It says when to look again; 0: it went.
+func (a *app) ending(ctx context.Context, doc *v1alpha1.Rollout, res engine.Result, has bool) time.Duration {
+	waited := time.Since(doc.DeletionTimestamp.Time)
+	why := ""
+	switch {
+	case !has:
+		return 0
+	case !moves(res.State):
+		why = "traffic is as it is at rest"
+	case res.Seen.Route.Known == rollout.Absent:
+		why = "the route is gone, and the split with it"
+	case res.Seen.Workloads.Known == rollout.Absent:
+		why = "every version is gone"
+	case waited > endPatience:
+		why = fmt.Sprintf("traffic could not be seen to be back within %s", endPatience)
+	default:
+		return min(endPatience-waited+time.Second, 5*time.Second)
+	}
+	return a.letGo(ctx, doc, why)
+}
+
+func (a *app) letGo(ctx context.Context, doc *v1alpha1.Rollout, why string) time.Duration {
+	if err := a.setFinalizer(ctx, doc, false); err != nil {
+		a.log.Warn("removing the finalizer", "err", err)
+		return time.Second
+	}
+	a.log.Info("the Rollout is let go", "why", why)
+	return 0
+}
+
+type operation struct {
+	Op    string `json:"op"`
+	Path  string `json:"path"`
+	Value any    `json:"value"`
+}
+
+// setFinalizer adds or removes ours and leaves those of others.
+func (a *app) setFinalizer(ctx context.Context, doc *v1alpha1.Rollout, want bool) error {
+	at := slices.Index(doc.Finalizers, Finalizer)
+	if want == (at >= 0) {
+		return nil
+	}
+	ops := []operation{{"test", "/metadata/uid", string(doc.UID)}}
+	place := fmt.Sprintf("/metadata/finalizers/%d", at)
+	switch {
+	case !want:
+		ops = append(ops, operation{"test", place, Finalizer}, operation{"remove", place, nil})
+	case len(doc.Finalizers) == 0:
+		ops = append(ops, operation{"test", "/metadata/finalizers", nil}, operation{"add", "/metadata/finalizers", []string{Finalizer}})
+	default:
+		ops = append(ops, operation{"add", "/metadata/finalizers/-", Finalizer})
+	}
+	body, err := json.Marshal(ops)
+	if err != nil {
+		return err
+	}
+	err = a.c.client.Patch(ctx, doc, client.RawPatch(types.JSONPatchType, body), client.FieldOwner(status.Manager))
+	if apierrors.IsNotFound(err) && !want {
+		return nil
+	}
+	return err
+}
+
+// keep remembers the pass, as it is shown and counted.
+func (a *app) keep(res engine.Result, err error, took time.Duration) {
+	a.mu.Lock()
+	was := a.passed
+	spec := rollout.Spec{}
+	if a.doc != nil {
+		if s, _, err := a.specOf(a.doc); err == nil {
+			spec = s
+		}
+	}
+	now := &passed{result: res, spec: spec, err: err, took: took}
+	if was != nil && !res.Decided {
+		now.result = was.result
+	}
+	a.passed = now
+	outcome := "ok"
+	if err != nil {
+		outcome = "trouble"
+	}
+	a.passes[outcome]++
+	a.mu.Unlock()
+	a.c.meter.took(took)
+	if err != nil && (was == nil || was.err == nil || was.err.Error() != err.Error()) {
+		a.log.Warn("a pass had trouble", "err", err)
+	}
+	a.sayViolation(err, res)
+}
+
+func jsonOf(v any) string {
+	b, _ := json.Marshal(v) // documents are plain data
+	return string(b)
+}
