@@ -38,7 +38,8 @@ type tool struct {
 
 const k8sVersion = "v1.36.3"
 
-// Build builds what is not built yet and says on w what takes long. From
+// Build builds what is not built yet, but for serin itself where the variable
+// SERIN_LAB_SERIN names one, and says on w what takes long. From
 // nothing that is a quarter of an hour on two cores; afterwards the programs lie
 // in test/cluster/.bin under the sum of what they were built from.
 func Build(ctx context.Context, w io.Writer) (Tools, error) {
@@ -72,6 +73,10 @@ func Build(ctx context.Context, w io.Writer) (Tools, error) {
 		{name: "xds", module: "xds", pkg: ".", ldflags: "-s -w", always: true, path: &t.XDS},
 		{name: "serin", module: "../..", pkg: "./cmd/serin", ldflags: "-s -w", always: true, path: &t.Serin},
 	} {
+		if p := os.Getenv("SERIN_LAB_SERIN"); p != "" && x.name == "serin" {
+			t.Serin = p
+			continue
+		}
 		if err := x.build(ctx, root, bin, w); err != nil {
 			return Tools{}, err
 		}

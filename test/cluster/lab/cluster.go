@@ -42,7 +42,6 @@ var users = []user{
 	{"kcm", "system:masters"},
 	{"kwok", "system:masters"},
 	{"istiod", "system:masters"},
-	{"prometheus", "system:masters"},
 	{"alice", ""}, {"bob", ""}, // people with the rights that a test gives them
 	{SerinUser, "system:serviceaccounts,system:serviceaccounts:" + SerinNamespace},
 }
@@ -87,6 +86,11 @@ func Start(ctx context.Context, w World, o Options) (_ *Cluster, err error) {
 	c := &Cluster{World: w, dir: filepath.Join(w.Dir, "run"), opts: o, begun: time.Now()}
 	defer func() {
 		if err != nil {
+			for _, p := range c.procs {
+				if tail := p.Tail(3); tail != "" {
+					err = fmt.Errorf("%w\n%s: %s", err, p.Name, tail)
+				}
+			}
 			c.Stop()
 		}
 	}()
@@ -122,6 +126,9 @@ func Start(ctx context.Context, w World, o Options) (_ *Cluster, err error) {
 		return nil, err
 	}
 	c.say("a node is ready; pods get addresses and are answered for")
+	if p := c.ended(); p != nil {
+		return nil, fmt.Errorf("%s ended by itself", p.Name)
+	}
 	var both errgroup.Group
 	if !o.NoIstio {
 		both.Go(func() error { return c.startIstiod(ctx) })
@@ -172,10 +179,7 @@ func (c *Cluster) writeUsers() error {
 			return err
 		}
 	}
-	if err := os.WriteFile(filepath.Join(c.dir, "tokens.csv"), []byte(tokens.String()), 0o600); err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(c.dir, "token"), []byte("tok-prometheus"), 0o600)
+	return os.WriteFile(filepath.Join(c.dir, "tokens.csv"), []byte(tokens.String()), 0o600)
 }
 
 // Kubeconfig is the file with which a user comes in.
@@ -225,7 +229,7 @@ kind: Policy
 omitStages: [RequestReceived]
 rules:
 - level: None
-  users: [kcm, kwok, istiod, prometheus, "system:apiserver"]
+  users: [kcm, kwok, istiod, "system:apiserver"]
 - level: Metadata
 `
 
@@ -297,7 +301,7 @@ func (c *Cluster) furnish(ctx context.Context) error {
 		return err
 	}
 	if _, err := c.run("kwok", nil, c.Tools.KWOK, "--kubeconfig="+c.Kubeconfig("kwok"), "--manage-all-nodes=true", "--cidr="+pods, "--node-ip=10.77.0.2",
-		"--server-address=127.0.0.1:10247", "--config="+stages, "--pod-play-stage-parallelism=16"); err != nil {
+		"--server-address=127.0.0.1:10247", "--config="+stages); err != nil {
 		return err
 	}
 	crds, err := os.ReadFile(c.Tools.IstioCRDs)
@@ -320,6 +324,9 @@ func (c *Cluster) furnish(ctx context.Context) error {
 		return fmt.Errorf("Istio's types: %w", err)
 	}
 	return Await(ctx, 60*time.Second, "node and default service account", func() (bool, error) {
+		if ended := c.ended(); ended != nil {
+			return true, nil // the next step tells why
+		}
 		n, err := c.Clients.CoreV1().Nodes().Get(ctx, "node-a", metav1.GetOptions{})
 		if err != nil {
 			return false, err
@@ -334,6 +341,18 @@ func (c *Cluster) furnish(ctx context.Context) error {
 		_, err = c.Clients.CoreV1().ServiceAccounts("default").Get(ctx, "default", metav1.GetOptions{})
 		return err == nil, err
 	})
+}
+
+// ended is a component that should run and does not.
+func (c *Cluster) ended() *Process {
+	for _, p := range c.procs {
+		select {
+		case <-p.Done():
+			return p
+		default:
+		}
+	}
+	return nil
 }
 
 // stages writes KWOK's stages into one file: its own for nodes, ours for pods.
@@ -375,8 +394,7 @@ func (c *Cluster) startIstiod(ctx context.Context) error {
 	return nil
 }
 
-// StartPrometheus starts Prometheus (again) and waits until it is ready. It
-// finds pods as it would anywhere: by asking the API server.
+// StartPrometheus starts Prometheus (again) and waits until it is ready.
 func (c *Cluster) StartPrometheus(ctx context.Context) error {
 	cfg, err := objects.ReadFile("objects/prometheus.yaml")
 	if err != nil {

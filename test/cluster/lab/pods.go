@@ -81,6 +81,7 @@ func newPods(c *Cluster) (*Pods, error) {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("/metrics/cadvisor", p.cadvisor)
+	mux.HandleFunc("/targets", p.targets)
 	p.kubelet = &http.Server{Handler: mux}
 	p.done.Go(func() { p.kubelet.Serve(l) })
 	f := informers.NewSharedInformerFactory(c.Clients, 0)
@@ -521,4 +522,22 @@ func (p *Pods) cadvisor(w http.ResponseWriter, _ *http.Request) {
 		x.mu.Unlock()
 	}
 	fmt.Fprintf(w, "# TYPE container_cpu_usage_seconds_total counter\n%s# TYPE container_memory_working_set_bytes gauge\n%s", cpu.String(), memory.String())
+}
+
+// targets lists the pods that run, for Prometheus.
+func (p *Pods) targets(w http.ResponseWriter, _ *http.Request) {
+	type target struct {
+		Targets []string          `json:"targets"`
+		Labels  map[string]string `json:"labels"`
+	}
+	out := []target{}
+	p.mu.Lock()
+	for _, x := range p.byIP {
+		if !x.waiting {
+			out = append(out, target{[]string{net.JoinHostPort(x.ip, "15020")}, map[string]string{"namespace": x.key.namespace, "pod": x.name}})
+		}
+	}
+	p.mu.Unlock()
+	w.Header().Set("Content-Type", "application/json")
+	json.NewEncoder(w).Encode(out)
 }

@@ -20,9 +20,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// pods is where pod addresses come from; services where Services' do.
+// local are the addresses that this space answers to; pods is the part of them
+// that pods get; services is where Services' come from.
 const (
-	pods     = "10.77.0.0/16"
+	local    = "10.77.0.0/16"
+	pods     = "10.77.128.0/17"
 	services = "10.96.0.0/16"
 )
 
@@ -158,13 +160,13 @@ func furnish(dir string) error {
 	if err := netlink.LinkSetUp(lo); err != nil {
 		return fmt.Errorf("setting loopback up: %w", err)
 	}
-	_, all, err := net.ParseCIDR(pods)
+	_, all, err := net.ParseCIDR(local)
 	if err != nil {
 		return err
 	}
-	local := &netlink.Route{LinkIndex: lo.Attrs().Index, Dst: all, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST}
-	if err := netlink.RouteReplace(local); err != nil {
-		return fmt.Errorf("making %s local: %w", pods, err)
+	here := &netlink.Route{LinkIndex: lo.Attrs().Index, Dst: all, Type: unix.RTN_LOCAL, Table: unix.RT_TABLE_LOCAL, Scope: netlink.SCOPE_HOST}
+	if err := netlink.RouteReplace(here); err != nil {
+		return fmt.Errorf("making %s local: %w", local, err)
 	}
 	addr, err := netlink.ParseAddr("10.77.0.1/32")
 	if err != nil {

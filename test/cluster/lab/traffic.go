@@ -61,7 +61,7 @@ func (c *Cluster) Send(ctx context.Context, namespace, service string, port, rat
 	streams.Unlock()
 	t := &Traffic{Namespace: namespace, cluster: c, log: filepath.Join(c.dir, "xds-"+name+".log"), done: make(chan struct{})}
 	t.cmd = exec.Command(c.Tools.XDS, "-istiod", IstiodAddress, "-target", fmt.Sprintf("%s.%s.svc.cluster.local:%d", service, namespace, port),
-		"-namespace", namespace, "-rate", fmt.Sprint(rate), "-name", name, "-dir", c.dir)
+		"-namespace", namespace, "-rate", fmt.Sprint(rate), "-name", name)
 	t.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	log, err := os.Create(t.log)
 	if err != nil {

@@ -22,13 +22,12 @@ import (
 	"io"
 	"log"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"google.golang.org/grpc"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
@@ -60,22 +59,20 @@ func main() {
 	namespace := flag.String("namespace", "default", "of the client")
 	rate := flag.Int("rate", 200, "calls per second")
 	name := flag.String("name", "client", "of the client; ids begin with it")
-	dir := flag.String("dir", "", "folder for the bootstrap file; a new one if empty")
 	flag.Parse()
-	if err := run(*istiod, *target, *namespace, *name, *dir, *rate, os.Stdin, os.Stdout); err != nil {
+	if os.Getenv(bootstrapVar) == "" {
+		log.Fatal(again(*istiod, *namespace, *name))
+	}
+	if err := run(*target, *name, *rate, os.Stdin, os.Stdout); err != nil {
 		log.Fatal(err)
 	}
 }
 
-func run(istiod, target, namespace, name, dir string, rate int, in io.Reader, out io.Writer) error {
-	if dir == "" {
-		d, err := os.MkdirTemp("", "xds-")
-		if err != nil {
-			return err
-		}
-		defer os.RemoveAll(d)
-		dir = d
-	}
+const bootstrapVar = "GRPC_XDS_BOOTSTRAP_CONFIG"
+
+// again starts this program anew with the bootstrap in its environment, which
+// grpc-go reads before main begins.
+func again(istiod, namespace, name string) error {
 	bootstrap, err := json.Marshal(map[string]any{
 		"xds_servers": []any{map[string]any{
 			"server_uri": istiod, "channel_creds": []any{map[string]any{"type": "insecure"}}, "server_features": []string{"xds_v3"},
@@ -88,13 +85,14 @@ func run(istiod, target, namespace, name, dir string, rate int, in io.Reader, ou
 	if err != nil {
 		return err
 	}
-	file := filepath.Join(dir, name+"-bootstrap.json")
-	if err := os.WriteFile(file, bootstrap, 0o600); err != nil {
+	self, err := os.Executable()
+	if err != nil {
 		return err
 	}
-	if err := os.Setenv("GRPC_XDS_BOOTSTRAP", file); err != nil {
-		return err
-	}
+	return syscall.Exec(self, os.Args, append(os.Environ(), bootstrapVar+"="+string(bootstrap)))
+}
+
+func run(target, name string, rate int, in io.Reader, out io.Writer) error {
 	conn, err := grpc.NewClient("xds:///"+target, grpc.WithTransportCredentials(insecure.NewCredentials()))
 	if err != nil {
 		return err
@@ -116,10 +114,14 @@ func run(istiod, target, namespace, name, dir string, rate int, in io.Reader, ou
 	}
 	// The first answer opens the stream: a Service that istiod has not heard of
 	// yet is no failed call.
-	for {
+	for said := ""; ; {
 		c := call(conn, name+"-first")
-		if c.Code == codes.OK.String() || !strings.Contains(c.Err, "resource") && c.Version != "" {
+		if c.Version != "" {
 			break
+		}
+		if c.Err != said {
+			said = c.Err
+			log.Print(said)
 		}
 		select {
 		case <-ended:
