@@ -42,6 +42,10 @@ type Options struct {
 	// UpstreamIdle is how long an idle upstream connection is kept. It must be
 	// shorter than the application's own; 4 s if 0.
 	UpstreamIdle time.Duration
+	// Counted are figures of a gateway before this one, as its Counted gave them:
+	// the counters of the metrics go on from there. Stats begins anew.
+	Counted []Counted
+
 	// KeepGone is how long the figures of a version or endpoint that left the
 	// table are kept; 15 min if 0.
 	KeepGone time.Duration
@@ -74,11 +78,16 @@ type Gateway struct {
 	o       Options
 	routing atomic.Pointer[routing]
 
-	mu       sync.Mutex // guards what follows, and makes swaps one after the other
-	services map[string]*serviceState
-	splits   uint64 // made so far: no two have one seed
-	servers  []*http.Server
-	closed   bool
+	mu        sync.Mutex // guards what follows, and makes swaps one after the other
+	services  map[string]*serviceState
+	splits    uint64 // made so far: no two have one seed
+	servers   []*http.Server
+	listening []*front
+	closed    bool
+
+	fronts  fronts
+	leaving atomic.Bool // see Leave
+	hurry   atomic.Bool // Leave has lost its patience
 
 	stop     chan struct{} // closed by Close: ends the sweeper
 	swept    chan struct{} // closed when it has ended
@@ -92,6 +101,7 @@ func New(o Options) *Gateway {
 	o.setDefaults()
 	g := &Gateway{o: o, services: map[string]*serviceState{}, stop: make(chan struct{}), swept: make(chan struct{}), mirrors: newMirrors()}
 	g.routing.Store(&routing{})
+	g.goOn(o.Counted)
 	go g.sweep()
 	return g
 }
@@ -194,7 +204,7 @@ func (e *DrainError) Unwrap() error { return e.Cause }
 // Options.StreamDrainTimeout, after which these are ended; ctx may end the
 // wait sooner. What is still in flight then is told by a *DrainError.
 func (g *Gateway) Drain(ctx context.Context, address string) error {
-	leaving, err := g.leaving(address)
+	leaving, err := g.retiredOn(address)
 	if err != nil {
 		return fmt.Errorf("gateway: draining %s: %w", address, err)
 	}
@@ -207,8 +217,8 @@ func (g *Gateway) Drain(ctx context.Context, address string) error {
 	return nil
 }
 
-// leaving gives the retired endpoints at address.
-func (g *Gateway) leaving(address string) ([]*endpoint, error) {
+// retiredOn gives the retired endpoints at address.
+func (g *Gateway) retiredOn(address string) ([]*endpoint, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	var out []*endpoint

@@ -575,6 +575,9 @@ func (x *exchange) sendHead(v *version, resp *http.Response) {
 		h.Add("Trailer", k)
 	}
 	x.leaveEarly()
+	if x.leaves() {
+		h["Connection"] = []string{"close"} // over HTTP/2 net/http makes a GOAWAY of it
+	}
 	x.begun = true
 	x.w.WriteHeader(resp.StatusCode)
 }

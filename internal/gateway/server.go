@@ -7,8 +7,6 @@ import (
 	"net"
 	"net/http"
 	"time"
-
-	"golang.org/x/net/netutil"
 )
 
 // Limits of the listening side. There is no ReadTimeout and no WriteTimeout:
@@ -24,32 +22,47 @@ const (
 // Serve accepts connections on l until Shutdown or Close; it then returns
 // http.ErrServerClosed. It may be called for several listeners. Clients may
 // speak HTTP/1.1, or HTTP/2 without TLS if they know beforehand (as gRPC does).
-func (g *Gateway) Serve(l net.Listener) error {
-	srv, err := g.newServer(l)
+func (g *Gateway) Serve(l net.Listener) error { return g.Continue(l, nil) }
+
+// Continue is Serve that begins with connections that another gateway kept, see
+// Leave.
+func (g *Gateway) Continue(l net.Listener, kept []Kept) error {
+	f := g.newFront(l, kept, false)
+	srv, err := g.newServer(f)
 	if err != nil {
 		return err
 	}
-	return srv.Serve(g.limited(l))
+	return g.served(srv.Serve(f))
 }
 
 // ServeTLS is Serve with TLS 1.2 or newer, for HTTP/1.1 and HTTP/2.
 func (g *Gateway) ServeTLS(l net.Listener, certs *Certificates) error {
-	srv, err := g.newServer(l)
+	return g.ServeTLSConfig(l, &tls.Config{GetCertificate: certs.get})
+}
+
+// ServeTLSConfig is ServeTLS for who has certificates of another kind. Protocols
+// in NextProtos beyond HTTP's are spoken as far as c itself does.
+func (g *Gateway) ServeTLSConfig(l net.Listener, c *tls.Config) error {
+	f := g.newFront(l, nil, true)
+	srv, err := g.newServer(f)
 	if err != nil {
 		return err
 	}
-	srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: certs.get}
-	return srv.ServeTLS(g.limited(l), "", "")
+	c = c.Clone()
+	c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
+	srv.TLSConfig = c
+	return g.served(srv.ServeTLS(f, "", ""))
 }
 
-func (g *Gateway) limited(l net.Listener) net.Listener {
-	if g.o.MaxConnections > 0 {
-		return netutil.LimitListener(l, g.o.MaxConnections)
+// served says how a server ended.
+func (g *Gateway) served(err error) error {
+	if g.leaving.Load() {
+		return http.ErrServerClosed
 	}
-	return l
+	return err
 }
 
-func (g *Gateway) newServer(l net.Listener) (*http.Server, error) {
+func (g *Gateway) newServer(l *front) (*http.Server, error) {
 	var p http.Protocols
 	p.SetHTTP1(true)
 	p.SetHTTP2(true)
@@ -62,6 +75,7 @@ func (g *Gateway) newServer(l net.Listener) (*http.Server, error) {
 		IdleTimeout:                  clientIdle,
 		MaxHeaderBytes:               maxRequestHead,
 		ConnContext:                  guard,
+		ConnState:                    stateChanged,
 		ErrorLog:                     slog.NewLogLogger(g.o.Logger.Handler(), slog.LevelDebug),
 		DisableGeneralOptionsHandler: true, // OPTIONS * is the application's
 	}
@@ -71,7 +85,7 @@ func (g *Gateway) newServer(l net.Listener) (*http.Server, error) {
 		l.Close()
 		return nil, http.ErrServerClosed
 	}
-	g.servers = append(g.servers, srv)
+	g.servers, g.listening = append(g.servers, srv), append(g.listening, l)
 	return srv, nil
 }
 

@@ -18,6 +18,7 @@ const halfClosed = 10 * time.Second
 // whether Drain or Close has ended it.
 func (x *exchange) holdEventStream(c *conn, e *endpoint) (ended func() bool, letGo func()) {
 	var over atomic.Bool
+	x.streams()
 	s := e.hold(func() {
 		over.Store(true)
 		c.nc.SetDeadline(aborted)

@@ -1,0 +1,339 @@
+package gateway_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/serin-dev/serin/internal/gateway"
+)
+
+// relayed is a listener that one gateway after another serves.
+type relayed struct {
+	t    *testing.T
+	l    *net.TCPListener
+	g    *gateway.Gateway
+	to   gateway.Table
+	kept []gateway.Kept
+	done chan error
+}
+
+func newRelayed(t *testing.T, to gateway.Table) *relayed {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &relayed{t: t, l: l.(*net.TCPListener), to: to}
+	t.Cleanup(func() {
+		r.g.Close()
+		r.l.Close()
+	})
+	r.next()
+	return r
+}
+
+// next lets a new gateway go on.
+func (r *relayed) next() {
+	r.g, r.done = gateway.New(gateway.Options{MaxConnections: 100}), make(chan error, 1)
+	if err := r.g.Swap(r.to); err != nil {
+		r.t.Fatal(err)
+	}
+	if err := r.l.SetDeadline(time.Time{}); err != nil {
+		r.t.Fatal(err)
+	}
+	g, kept, done := r.g, r.kept, r.done
+	go func() { done <- g.Continue(r.l, kept) }()
+}
+
+func (r *relayed) leave(patience time.Duration) error {
+	r.t.Helper()
+	var err error
+	r.kept, err = r.g.Leave(context.Background(), patience)
+	if serr := <-r.done; !errors.Is(serr, http.ErrServerClosed) {
+		r.t.Errorf("Serve: %v", serr)
+	}
+	r.g.Close()
+	return err
+}
+
+// Twenty gateways one after the other serve the same clients, who notice
+// nothing: no request fails, none is made twice, and a connection without TLS
+// lives through all of them.
+func TestClientsAreHandedOn(t *testing.T) {
+	var mu sync.Mutex
+	served := map[string]int{}
+	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		id := r.Header.Get("X-Request-Id")
+		mu.Lock()
+		served[id]++
+		mu.Unlock()
+		body, _ := io.ReadAll(r.Body)
+		if len(id)%7 == 0 {
+			time.Sleep(2 * time.Millisecond) // some take longer than others
+		}
+		fmt.Fprintf(w, "%s %d", id, len(body))
+	})
+	r := newRelayed(t, table(1, all("v1"), version("v1", b.addr)))
+	addr := r.l.Addr().String()
+
+	stop := make(chan struct{})
+	var work sync.WaitGroup
+	var sent, failed, dialled atomic.Int64
+	fail := func(format string, args ...any) {
+		if failed.Add(1) <= 5 {
+			t.Errorf(format, args...)
+		}
+	}
+	for i := range 12 {
+		work.Go(func() {
+			c := &caller{addr: addr}
+			defer c.close()
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				id := fmt.Sprintf("c%d-%d", i, n)
+				req, _ := http.NewRequest("POST", "http://"+addr+"/", strings.NewReader("0123456789"))
+				req.Header.Set("X-Request-Id", id)
+				if c.nc == nil {
+					dialled.Add(1)
+				}
+				sent.Add(1)
+				code, body, err := c.do(req)
+				if err != nil || code != 200 || body != id+" 10" {
+					fail("%s: %d %q %v", id, code, body, err)
+				}
+			}
+		})
+	}
+	for i := range 3 {
+		h2 := h2Client(t)
+		work.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				id := fmt.Sprintf("h%d-%d", i, n)
+				req, _ := http.NewRequest("POST", "http://"+addr+"/", strings.NewReader("0123456789"))
+				req.Header.Set("X-Request-Id", id)
+				sent.Add(1)
+				resp, err := h2.Do(req)
+				if err != nil {
+					fail("%s: %v", id, err)
+					continue
+				}
+				if body := readAll(t, resp.Body); resp.StatusCode != 200 || body != id+" 10" {
+					fail("%s: %d %q", id, resp.StatusCode, body)
+				}
+				resp.Body.Close()
+			}
+		})
+	}
+	// One that rests all the while, and sends its one request when all is over.
+	rests := &caller{addr: addr}
+	defer rests.close()
+	hello := func() {
+		req, _ := http.NewRequest("GET", "http://"+addr+"/", nil)
+		req.Header.Set("X-Request-Id", "rests")
+		if code, _, err := rests.do(req); code != 200 || err != nil {
+			t.Errorf("who rests: %d %v", code, err)
+		}
+	}
+	hello()
+	first := rests.nc
+	enough := func(n int64) {
+		for was := sent.Load(); sent.Load() < was+n; {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	begun := time.Now()
+	for range 20 {
+		enough(150)
+		if err := r.leave(20 * time.Second); err != nil {
+			t.Errorf("leaving: %v", err)
+		}
+		r.next()
+	}
+	enough(150)
+	close(stop)
+	work.Wait()
+	hello()
+	if rests.nc != first {
+		t.Error("who rested has lost its connection")
+	}
+	if n := dialled.Load(); n != 12 {
+		t.Errorf("12 clients over HTTP/1 needed %d connections", n)
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	delete(served, "rests")
+	if int64(len(served)) != sent.Load() {
+		t.Errorf("%d requests sent, %d answered by the application", sent.Load(), len(served))
+	}
+	for id, n := range served {
+		if n != 1 {
+			t.Errorf("%s was made %d times", id, n)
+		}
+	}
+	t.Logf("%d requests over 20 gateways in %s, %d failed", sent.Load(), time.Since(begun).Round(time.Millisecond), failed.Load())
+}
+
+// Streams end in order, what has begun is answered, and what comes meanwhile
+// waits for the next one.
+func TestLeaving(t *testing.T) {
+	release, arrived := make(chan struct{}), make(chan struct{}, 1)
+	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/sse":
+			w.Header().Set("Content-Type", "text/event-stream")
+			io.WriteString(w, "data: 1\n\n")
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		case "/slow":
+			arrived <- struct{}{}
+			<-release
+		}
+		io.WriteString(w, "done")
+	})
+	r := newRelayed(t, table(1, all("v1"), version("v1", b.addr)))
+	url := "http://" + r.l.Addr().String()
+	get := func(path string) (*http.Response, error) {
+		return (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get(url + path)
+	}
+	sse, err := get("/sse")
+	if err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 9)
+	if _, err := io.ReadFull(sse.Body, buf); err != nil {
+		t.Fatal(err)
+	}
+	slow := make(chan string, 1)
+	go func() {
+		resp, err := get("/slow")
+		if err != nil {
+			slow <- err.Error()
+			return
+		}
+		slow <- readAll(t, resp.Body)
+		resp.Body.Close()
+	}()
+	<-arrived
+	left := make(chan error, 1)
+	go func() { left <- r.leave(20 * time.Second) }()
+	// The stream's end says that it has begun to leave.
+	if rest, err := io.ReadAll(sse.Body); err != nil || len(rest) != 0 {
+		t.Errorf("the stream ended with %q, %v", rest, err)
+	}
+	sse.Body.Close()
+	late := make(chan string, 1)
+	go func() {
+		resp, err := get("/")
+		if err != nil {
+			late <- err.Error()
+			return
+		}
+		late <- readAll(t, resp.Body)
+		resp.Body.Close()
+	}()
+	select {
+	case err := <-left:
+		t.Fatalf("left with a request in flight: %v", err)
+	case s := <-late:
+		t.Fatalf("who came late got %q from a gateway that leaves", s)
+	case <-time.After(50 * time.Millisecond): // nothing can be waited for that must not happen
+	}
+	close(release)
+	if got := <-slow; got != "done" {
+		t.Errorf("what had begun: %q", got)
+	}
+	if err := <-left; err != nil {
+		t.Error(err)
+	}
+	r.next()
+	if got := <-late; got != "done" {
+		t.Errorf("who came late: %q", got)
+	}
+}
+
+// What does not end in time is cut, and counted.
+func TestLeavingInTheEnd(t *testing.T) {
+	arrived := make(chan struct{}, 1)
+	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-r.Context().Done()
+	})
+	r := newRelayed(t, table(1, all("v1"), version("v1", b.addr)))
+	got := make(chan error, 1)
+	go func() {
+		_, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + r.l.Addr().String())
+		got <- err
+	}()
+	<-arrived
+	var cut *gateway.LeaveError
+	if err := r.leave(100 * time.Millisecond); !errors.As(err, &cut) || cut.Cut != 1 {
+		t.Errorf("%v", err)
+	}
+	if err := <-got; err == nil {
+		t.Error("answered")
+	}
+	r.next()
+}
+
+// The metrics' counters go on where those of the gateway before ended.
+func TestCountersGoOn(t *testing.T) {
+	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/bad" {
+			w.WriteHeader(500)
+		}
+	})
+	to := table(1, all("v1"), version("v1", b.addr))
+	first := newFront(t, gateway.Options{})
+	first.swap(t, to)
+	for range 3 {
+		first.get(t, "/")
+		first.get(t, "/bad")
+	}
+	raw, err := json.Marshal(first.Counted())
+	if err != nil {
+		t.Fatal(err)
+	}
+	var counted []gateway.Counted
+	if err := json.Unmarshal(raw, &counted); err != nil {
+		t.Fatal(err)
+	}
+	second := newFront(t, gateway.Options{Counted: counted})
+	second.swap(t, to)
+	second.get(t, "/")
+	if n := second.Stats().Services[0].Versions[0].Endpoints[0].Requests; n != 1 {
+		t.Errorf("the judge is shown %d requests, want this gateway's 1", n)
+	}
+	w := httptest.NewRecorder()
+	second.Metrics().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+	for _, want := range []string{`request_protocol="http",response_code="200",response_flags="-",source_workload="serin-gateway"} 4`,
+		`response_code="500",response_flags="-",source_workload="serin-gateway"} 3`, `istio_request_duration_milliseconds_count{`} {
+		if !strings.Contains(w.Body.String(), want) {
+			t.Errorf("no %s in\n%s", want, w.Body)
+		}
+	}
+	for line := range strings.Lines(w.Body.String()) {
+		if strings.HasPrefix(line, "istio_request_duration_milliseconds_count{") && !strings.HasSuffix(line, " 7\n") {
+			t.Error(line)
+		}
+	}
+}
