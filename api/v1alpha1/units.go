@@ -11,11 +11,12 @@ import (
 )
 
 // Percent is a share, counted in 1/10000 of the whole: 5% is 500, 100% is
-// 10000. Written with up to two decimals; at most 10000%.
+// 10000. Written with up to two decimals; at most 10000%. What the schema lets
+// in can be read: one document that could not would blind every reader of lists.
 //
 // +kubebuilder:validation:Type=string
 // +kubebuilder:validation:MaxLength=16
-// +kubebuilder:validation:Pattern=`^[0-9]{1,5}(\.[0-9]{1,2})?%$`
+// +kubebuilder:validation:Pattern=`^([0-9]{1,4}(\.[0-9]{1,2})?|10000)%$`
 type Percent int32
 
 // Points is a difference of shares in percentage points, counted in 1/10000:
@@ -23,15 +24,17 @@ type Percent int32
 //
 // +kubebuilder:validation:Type=string
 // +kubebuilder:validation:MaxLength=16
-// +kubebuilder:validation:Pattern=`^[0-9]{1,3}(\.[0-9]{1,2})?pp$`
+// +kubebuilder:validation:Pattern=`^([0-9]{1,2}(\.[0-9]{1,2})?|100)pp$`
 type Points int32
 
 // Duration is a time that is not negative, in whole milliseconds, at most a
-// year; written as Go and the Gateway API write it: "500ms", "5m", "1h30m".
+// year; written as Go and the Gateway API write it: "500ms", "5m", "1h30m". The
+// schema is narrower: each unit once, the largest first.
 //
 // +kubebuilder:validation:Type=string
 // +kubebuilder:validation:MaxLength=32
-// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+// +kubebuilder:validation:MinLength=2
+// +kubebuilder:validation:Pattern=`^([0-7]?[0-9]{1,3}(\.[0-9]{1,4})?h)?([0-9]{1,4}(\.[0-9]{1,3})?m)?([0-9]{1,5}(\.[0-9]{1,3})?s)?([0-9]{1,8}ms)?$`
 type Duration struct {
 	time.Duration `json:"-"`
 }
