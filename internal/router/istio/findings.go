@@ -230,7 +230,7 @@ func (s Scene) hostFindings(canary rollout.Revision) (out []rollout.Finding) {
 	}
 	for _, object := range s.objects() {
 		for _, slot := range s.View.carrying(object) {
-			if _, _, err := s.View.address(s.View.value(canary), s.View.model(slot, "")); err != nil {
+			if _, _, err := s.View.address(s.View.value(canary), "", s.View.model(slot, "")); err != nil {
 				return append(out, refuse("%s has no Service of its own: %v", "create one that selects its pods and no others", canary.Label(), err))
 			}
 		}

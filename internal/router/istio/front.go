@@ -21,20 +21,24 @@ func (v View) front(s slot, behind []placed, want rollout.Traffic) (map[string]a
 	if err != nil || both == nil {
 		return nil, err
 	}
-	canary := v.value(want.Canary)
-	own, there := int64(0), false
-	served := placed{from: -1, raw: v.model(s, v.value(want.Stable)).raw, value: canary}
+	canary, stable := v.value(want.Canary), v.value(want.Stable)
+	own := int64(0)
+	model, there := placed{raw: v.model(s, stable)}, false
 	for _, d := range behind {
-		if !d.third {
-			own += d.weight
+		if d.third {
+			continue
 		}
-		if d.value == canary && !there {
-			there = true
-			served.raw, served.host, served.subset = d.raw, d.host, d.subset
+		own += d.weight
+		switch {
+		case d.value == canary && !there:
+			model, there = d, true
+		case d.value == stable && !there:
+			model = d
 		}
 	}
+	served := placed{from: -1, raw: model.raw, host: model.host, subset: model.subset}
 	if !there {
-		if served.host, served.subset, err = v.address(canary, v.model(s, v.value(want.Stable))); err != nil {
+		if served.host, served.subset, err = v.address(canary, stable, model.raw); err != nil {
 			return nil, err
 		}
 	}

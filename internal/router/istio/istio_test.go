@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	jsonpatch "github.com/evanphx/json-patch/v5"
 	corev1 "k8s.io/api/core/v1"
@@ -61,8 +60,15 @@ func file(t testing.TB, name string) map[string]any {
 	return object(t, string(raw))
 }
 
+// fataler is testing.TB, and rapid's T.
+type fataler interface {
+	Helper()
+	Fatal(...any)
+	Fatalf(string, ...any)
+}
+
 // apply applies a patch as an API server would.
-func apply(t testing.TB, o map[string]any, p Patch) map[string]any {
+func apply(t fataler, o map[string]any, p Patch) map[string]any {
 	t.Helper()
 	if len(p) == 0 {
 		return o
@@ -349,5 +355,3 @@ func foreign(t testing.TB, o map[string]any) []byte {
 	}
 	return out.Bytes()
 }
-
-var _ = time.Second

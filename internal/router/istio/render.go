@@ -128,7 +128,7 @@ func (v View) divide(s slot, want rollout.Traffic, hidden kept) ([]placed, kept,
 			d.third, d.weight = true, p.weight/before*scale
 		case p.undivided && !hasStable && !found[stable]:
 			d.value = stable
-			if d.host, d.subset, err = v.address(stable, p); err != nil {
+			if d.host, d.subset, err = v.address(stable, stable, p.raw); err != nil {
 				return nil, kept{}, err
 			}
 			found[stable], d.weight = true, numbers[stable]
@@ -150,12 +150,19 @@ func (v View) divide(s slot, want rollout.Traffic, hidden kept) ([]placed, kept,
 		}
 	}
 	model := v.model(s, stable)
-	for _, value := range wanted {
-		if found[value] || numbers[value] == 0 && (value != stable || len(out) > 0) {
-			continue // at 0, and not there: need not be named
+	for _, d := range out {
+		if d.value == stable {
+			model = d.raw
+			break
 		}
-		d := placed{from: -1, raw: model.raw, value: value, weight: numbers[value]}
-		if d.host, d.subset, err = v.address(value, model); err != nil {
+	}
+	for _, value := range wanted {
+		left := slices.ContainsFunc(out, func(d placed) bool { return !d.third })
+		if found[value] || numbers[value] == 0 && (value != stable || left) {
+			continue // at 0, and not there: need not be named; but one of ours keeps our place
+		}
+		d := placed{from: -1, raw: model, value: value, weight: numbers[value]}
+		if d.host, d.subset, err = v.address(value, stable, model); err != nil {
 			return nil, kept{}, err
 		}
 		last++
@@ -174,23 +181,24 @@ func (v View) divide(s slot, want rollout.Traffic, hidden kept) ([]placed, kept,
 
 // model is the destination of ours that new ones are made like: stable's, else
 // the one with most.
-func (v View) model(s slot, stable string) part {
+func (v View) model(s slot, stable string) map[string]any {
 	best := part{weight: -1}
 	for _, p := range s.parts {
 		if p.ours && p.value == stable {
-			return p
+			return p.raw
 		}
 		if p.ours && p.weight > best.weight {
 			best = p
 		}
 	}
-	return best
+	return best.raw
 }
 
-// address is how a destination names a version. What need not change is empty.
-func (v View) address(value string, like part) (host, subset string, err error) {
+// address is how a destination that is made like another names a version. What
+// need not change is empty.
+func (v View) address(value, stable string, like map[string]any) (host, subset string, err error) {
 	if v.Rule != nil {
-		subset, _ = v.subset(value, v.neighbour(like.value))
+		subset, _ = v.subset(value, v.neighbour(stable))
 		return "", subset, nil
 	}
 	var found []string
@@ -199,10 +207,10 @@ func (v View) address(value string, like part) (host, subset string, err error) 
 			found = append(found, s.Name)
 		}
 	}
-	old := text(like.raw, "destination", "host")
+	old := text(like, "destination", "host")
 	name, _, _ := serviceOf(canonical(old, v.Namespace))
-	if like.value != "" {
-		wish := strings.ReplaceAll(name, like.value, value)
+	if had, _, _ := v.whose(at(like, "destination")); had != "" {
+		wish := strings.ReplaceAll(name, had, value)
 		if slices.Contains(found, wish) {
 			found = []string{wish}
 		}
