@@ -292,7 +292,7 @@ func (e *Engine) observe(ctx context.Context) (rollout.Observation, *Sampled, er
 	default:
 		reads = append(reads, read{"the samples", func(ctx context.Context) error {
 			if c, ok := p.(Chooser); ok {
-				obs.Source = c.Choose(ctx, kept)
+				obs.Source = c.Choose(ctx, stable, kept)
 			}
 			s, err := keep(p.Look(ctx, stable, canary))
 			if errors.Is(err, ErrUnchanged) {

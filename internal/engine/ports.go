@@ -98,7 +98,7 @@ type Samples interface {
 // yet), and gives the one that Look will use. Sources that are kept are never
 // exchanged: "" means that the kept one is not to be had.
 type Chooser interface {
-	Choose(ctx context.Context, kept string) string
+	Choose(ctx context.Context, stable rollout.Revision, kept string) string
 }
 
 // Inbox holds what people asked for.

@@ -88,7 +88,7 @@ type lateSamples struct {
 	from  string
 }
 
-func (l *lateSamples) Choose(_ context.Context, kept string) string {
+func (l *lateSamples) Choose(_ context.Context, _ rollout.Revision, kept string) string {
 	l.kept = append(l.kept, kept)
 	return l.from
 }

@@ -137,7 +137,7 @@ func TestNativeBothForms(t *testing.T) {
 		for k, le := range a.Latency.LE {
 			most := 0.0
 			for i := range upper {
-				if upper[i] <= le/1000*(1+1e-9) {
+				if upper[i] <= le/1000*(1+1e-6) {
 					most += count[i]
 				}
 			}

@@ -76,10 +76,11 @@ func Known() []Names {
 	}
 }
 
-// What a process says of its own use, in order of preference.
+// Processor time and memory, in order of preference: what cAdvisor says of the
+// containers, what a process says of itself.
 var (
-	cpuNames    = []string{"process_cpu_seconds_total"}
-	memoryNames = []string{"process_resident_memory_bytes"}
+	cpuNames    = []string{"container_cpu_usage_seconds_total", "process_cpu_seconds_total"}
+	memoryNames = []string{"container_memory_working_set_bytes", "process_resident_memory_bytes"}
 )
 
 // counts says whether a series is one of this convention.

@@ -89,6 +89,9 @@ func Wanted(names []Names) []string {
 	return slices.Compact(out)
 }
 
+// UsageNames are the series of processor time and memory alone.
+func UsageNames() []string { return append(slices.Clone(cpuNames), memoryNames...) }
+
 // Mark notes a name that is not counted: it may show which convention is
 // spoken.
 func (t *Tally) Mark(name []byte) {

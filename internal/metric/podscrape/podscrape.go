@@ -196,13 +196,11 @@ func (s *Source) Look(ctx context.Context, stable, canary rollout.Revision) (eng
 	if err := ctx.Err(); err != nil {
 		return engine.Sampled{}, err
 	}
-	onStable := all[:arms[0]]
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.agree(onStable, all)
-	s.count(all)
+	s.count(all, arms[0])
 	s.summarise(all, began)
-	out := engine.Sampled{Stable: judged(all[:arms[0]]), Canary: judged(all[arms[0]:])}
+	out := engine.Sampled{Stable: s.judged(all[:arms[0]]), Canary: s.judged(all[arms[0]:])}
 	if s.last.Answered == 0 {
 		return out, &LookError{Problems: s.last.Problems, Pods: len(all)}
 	}
@@ -280,63 +278,38 @@ func (s *Source) remember(a *answer, now time.Time) {
 	}
 }
 
-// agree settles the convention: stable's, and as long as it is spoken no other.
-// Where stable says nothing, the canary's.
-func (s *Source) agree(onStable, all []answer) {
-	for _, group := range [...][]answer{onStable, all} {
-		first := -1
-		for i := range group {
-			t := group[i].tally
-			if t == nil {
-				continue
-			}
-			if s.names >= 0 && t.SpeaksToo(s.names) {
-				return
-			}
-			if k := t.Speaks(); k >= 0 && (first < 0 || k < first) {
-				first = k
-			}
-		}
-		if first >= 0 {
-			s.names = first
-			return
-		}
+// count turns tallies into figures, under the convention that is in force.
+func (s *Source) count(all []answer, stable int) {
+	tallies := make([]*metric.Tally, len(all))
+	for i := range all {
+		tallies[i] = all[i].tally
 	}
-}
-
-// count turns tallies into figures.
-func (s *Source) count(all []answer) {
+	s.names = metric.Agree(s.names, tallies[:stable], tallies)
 	var list []*metric.Figures
 	for i := range all {
 		a := &all[i]
 		if a.tally == nil {
 			continue
 		}
-		names := s.names
-		other := a.tally.Speaks()
-		if names >= 0 && !a.tally.SpeaksToo(names) && other >= 0 {
-			a.problem = Problem{Pod: a.pod.Name, Reason: OtherNames,
-				Detail: fmt.Sprintf("it counts under %s, the application under %s", s.scraper.o.Names[other].ID, s.scraper.o.Names[names].ID)}
-			names = -1
-		}
-		a.figures = a.tally.Figures(names)
-		switch {
-		case a.figures.Bad != "":
-			a.problem = Problem{Pod: a.pod.Name, Reason: Malformed, Detail: a.figures.Bad}
-		case s.names < 0:
-			a.problem = Problem{Pod: a.pod.Name, Reason: NoCounters, Detail: "no counter of requests that we know"}
-		case a.figures.Lacks != "":
-			a.problem = Problem{Pod: a.pod.Name, Reason: Incomplete, Detail: a.figures.Lacks}
+		var lack metric.Lack
+		var detail string
+		if a.figures, lack, detail = a.tally.Read(s.names); lack != metric.Nothing {
+			a.problem = Problem{Pod: a.pod.Name, Reason: reasons[lack], Detail: detail}
 		}
 		list = append(list, &a.figures)
 	}
 	metric.Blank(list)
 }
 
-func judged(arm []answer) []analysis.Pod {
+var reasons = map[metric.Lack]Reason{
+	metric.OtherNames: OtherNames, metric.NoCounters: NoCounters, metric.Malformed: Malformed, metric.Incomplete: Incomplete,
+}
+
+func (s *Source) judged(arm []answer) []analysis.Pod {
 	var out []analysis.Pod
 	for i := range arm {
 		p := arm[i].pod.Judged()
+		p.Name = metric.Identity(p.Name, "", s.scraper.o.Names, s.names)
 		arm[i].figures.Put(&p)
 		out = append(out, p)
 	}

@@ -1,0 +1,112 @@
+package metric
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/serin-dev/serin/api/v1alpha1"
+	"github.com/serin-dev/serin/internal/analysis"
+	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/rollout"
+)
+
+// Customs answers the metrics of a document beside the built-in ones. Readings
+// gives the answers that have come since it was asked last; it does not wait.
+type Customs interface {
+	Readings(ctx context.Context, stable, canary rollout.Revision) []analysis.Custom
+}
+
+// Choose says where the figures come from: what the document asks for, what
+// this rollout keeps ("" = none yet), and whether the pods gave figures when
+// they were asked last. It is "" where what is kept or asked for is not to be
+// had here.
+//
+// The pods come first: they are seen at every look, Prometheus once a scrape.
+// A source that is kept is never exchanged, since counters that were read
+// elsewhere are other counters.
+func Choose(asked v1alpha1.MetricSource, kept string, hasPods, podsAnswer, hasPrometheus bool) v1alpha1.MetricSource {
+	have := func(s v1alpha1.MetricSource) v1alpha1.MetricSource {
+		if s == v1alpha1.SourcePods && hasPods || s == v1alpha1.SourcePrometheus && hasPrometheus {
+			return s
+		}
+		return ""
+	}
+	switch {
+	case asked != "" && asked != v1alpha1.SourceAuto:
+		return have(asked)
+	case kept != "":
+		return have(v1alpha1.MetricSource(kept))
+	case hasPods && (podsAnswer || !hasPrometheus):
+		return v1alpha1.SourcePods
+	}
+	return have(v1alpha1.SourcePrometheus)
+}
+
+// Sources are where the figures of one rollout may come from. What is nil is
+// not to be had.
+type Sources struct {
+	Asked      v1alpha1.MetricSource // by the document
+	Pods       engine.Samples
+	Prometheus engine.Samples
+	Custom     Customs
+}
+
+// Join makes one source of them: it implements engine.Samples and
+// engine.Chooser.
+func Join(s Sources) *Joined { return &Joined{s: s} }
+
+// Joined is one source made of several.
+type Joined struct {
+	s Sources
+
+	mu     sync.Mutex
+	chosen v1alpha1.MetricSource
+}
+
+// ErrNoSource: what the document asks for, or what this rollout keeps, is not
+// to be had here.
+var ErrNoSource = errors.New("the figures' source is not to be had: the controller was started without it")
+
+// Choose implements engine.Chooser. Where the choice is free it tries stable's
+// pods.
+func (j *Joined) Choose(ctx context.Context, stable rollout.Revision, kept string) string {
+	answer := true
+	if free := (j.s.Asked == "" || j.s.Asked == v1alpha1.SourceAuto) && kept == ""; free && j.s.Pods != nil && j.s.Prometheus != nil {
+		seen, err := j.s.Pods.Look(ctx, stable, "")
+		answer = err == nil && slices.ContainsFunc(seen.Stable, func(p analysis.Pod) bool { return p.Has&analysis.HasRequests != 0 })
+	}
+	chosen := Choose(j.s.Asked, kept, j.s.Pods != nil, answer, j.s.Prometheus != nil)
+	j.mu.Lock()
+	j.chosen = chosen
+	j.mu.Unlock()
+	return string(chosen)
+}
+
+// Look asks the source that Choose gave last, and adds the answers of the
+// document's own metrics that have come since.
+func (j *Joined) Look(ctx context.Context, stable, canary rollout.Revision) (engine.Sampled, error) {
+	j.mu.Lock()
+	from := j.chosen
+	j.mu.Unlock()
+	var out engine.Sampled
+	var err error
+	switch from {
+	case v1alpha1.SourcePods:
+		out, err = j.s.Pods.Look(ctx, stable, canary)
+	case v1alpha1.SourcePrometheus:
+		out, err = j.s.Prometheus.Look(ctx, stable, canary)
+	default:
+		return out, ErrNoSource
+	}
+	if j.s.Custom == nil || ctx.Err() != nil {
+		return out, err
+	}
+	if out.Custom = j.s.Custom.Readings(ctx, stable, canary); len(out.Custom) > 0 {
+		// The document's own metrics are something, whatever the pods gave; and
+		// where the others have nothing newer, they are.
+		return out, nil
+	}
+	return out, err
+}

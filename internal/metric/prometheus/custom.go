@@ -1,0 +1,170 @@
+package prometheus
+
+import (
+	"context"
+	"math"
+	"sync"
+	"time"
+
+	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
+	"github.com/prometheus/common/model"
+
+	"github.com/serin-dev/serin/internal/analysis"
+	"github.com/serin-dev/serin/internal/rollout"
+)
+
+// Query is one metric of the document that Prometheus answers.
+type Query struct {
+	Name     string
+	Template *Template
+}
+
+// Custom asks the queries of one document. It implements metric.Customs.
+type Custom struct {
+	reader    *Reader
+	namespace string
+	queries   []Query
+
+	mu     sync.Mutex
+	about  [2]rollout.Revision
+	asked  time.Time
+	flight chan []analysis.Custom // holds the answers once they are there
+}
+
+// Custom gives the answers to the queries of a document in this namespace.
+func (r *Reader) Custom(namespace string, queries []Query) *Custom {
+	return &Custom{reader: r, namespace: namespace, queries: queries}
+}
+
+// customLookback is how old a sample may be for an instant query to use it.
+// Prometheus' own five minutes would let a version answer that is long gone.
+const customLookback = 2 * time.Minute
+
+// customAtOnce is how many queries of one document are asked at once.
+const customAtOnce = 4
+
+// Readings gives the answers that have come since the last call, and asks again
+// when it is time. It never waits: a slow query does not slow a look. An answer
+// about other versions than these is thrown away; so is one that is late.
+func (c *Custom) Readings(_ context.Context, stable, canary rollout.Revision) []analysis.Custom {
+	if canary == "" || len(c.queries) == 0 {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	about := [2]rollout.Revision{stable, canary}
+	var out []analysis.Custom
+	if c.flight != nil {
+		select {
+		case got := <-c.flight:
+			c.flight = nil
+			if c.about == about {
+				out = got
+			}
+		default:
+			return nil
+		}
+	}
+	now := c.reader.c.Now()
+	if c.about == about && now.Sub(c.asked) < c.reader.c.Every {
+		return out
+	}
+	c.about, c.asked = about, now
+	if !c.reader.begin() {
+		return out
+	}
+	flight := make(chan []analysis.Custom, 1)
+	c.flight = flight
+	go func() {
+		defer c.reader.running.Done()
+		flight <- c.ask(stable.Label(), canary.Label())
+	}()
+	return out
+}
+
+// begin notes that something is asked, unless the reader is closed.
+func (r *Reader) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return false
+	}
+	r.running.Add(1)
+	return true
+}
+
+func (c *Custom) ask(stable, canary string) []analysis.Custom {
+	out := make([]analysis.Custom, len(c.queries))
+	slots := make(chan struct{}, customAtOnce)
+	var wg sync.WaitGroup
+	one := func(q Query, version string, to *analysis.Reading) {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			*to = c.reader.number(q.Template, Values{Version: version, Namespace: c.namespace})
+		})
+	}
+	for i, q := range c.queries {
+		out[i].Name = q.Name
+		one(q, canary, &out[i].Canary)
+		if q.Template.PerVersion {
+			one(q, stable, &out[i].Stable)
+		}
+	}
+	wg.Wait()
+	return out
+}
+
+// number asks for one number.
+func (r *Reader) number(t *Template, v Values) analysis.Reading {
+	failed := func(e *Error) analysis.Reading {
+		return analysis.Reading{Answer: analysis.SourceFailed, Detail: e.Error()}
+	}
+	if e := r.resting(); e != nil {
+		return failed(e)
+	}
+	query, err := t.Render(v, r.c.NamespaceLabel)
+	if err != nil {
+		return failed(&Error{Fault: BadQuery, Detail: err.Error()})
+	}
+	got, e := r.query(r.ctx, query, v1.WithTimeout(r.c.Timeout), v1.WithLookbackDelta(customLookback))
+	if e != nil {
+		return failed(e)
+	}
+	return readingOf(got)
+}
+
+// resting says why the server is not asked now; nil = it may be.
+func (r *Reader) resting() *Error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.c.Now().Before(r.rest) {
+		return r.why
+	}
+	return nil
+}
+
+// readingOf sorts an answer: one number, or one of the answers that are none.
+func readingOf(v model.Value) analysis.Reading {
+	var x float64
+	switch v := v.(type) {
+	case *model.Scalar:
+		x = float64(v.Value)
+	case model.Vector:
+		switch {
+		case len(v) == 0:
+			return analysis.Reading{Answer: analysis.Empty}
+		case len(v) > 1:
+			return analysis.Reading{Answer: analysis.Several, Detail: plural(len(v))}
+		case v[0] == nil || v[0].Histogram != nil:
+			return analysis.Reading{Answer: analysis.SourceFailed, Detail: "a histogram where one number is meant"}
+		}
+		x = float64(v[0].Value)
+	default:
+		return analysis.Reading{Answer: analysis.SourceFailed, Detail: "a " + typeOf(v) + " where one number is meant"}
+	}
+	if math.IsNaN(x) || math.IsInf(x, 0) {
+		return analysis.Reading{Answer: analysis.NotANumber, Detail: model.SampleValue(x).String()}
+	}
+	return analysis.Reading{Answer: analysis.Number, Value: x}
+}
