@@ -35,7 +35,7 @@ func main() {
 		Up:        up,
 		Demo:      runDemo,
 		CheckDemo: demo.Check,
-		More:      []func() *cobra.Command{demo.App},
+		More:      []func() *cobra.Command{demo.App, controllerVerb},
 	}, args)
 	stop()
 	os.Exit(code)
