@@ -150,7 +150,7 @@ program named kubectl-serin), and where no daemon runs but there is a kubeconfig
 		}
 	}
 	add("run", a.up(), a.demo(), a.deploy())
-	add("see", a.list(), a.status(), a.watch(), a.wait(), a.why(), a.history(), a.logs())
+	add("see", a.list(), a.status(), a.watch(), a.wait(), a.why(), a.history(), a.logs(), a.dashboard(), a.export())
 	add("act", a.promote(), a.approve(), a.pause(), a.resume(), a.abort(), a.retry(), a.undo(), a.adopt())
 	add("try", a.plan(), a.lint(), a.replay(), a.simulate())
 	for _, more := range a.More {

@@ -60,6 +60,9 @@ type Keys struct {
 	User string `json:"-"` // in whose name Full acts
 }
 
+// NewKeys makes keys that last as long as the process.
+func NewKeys(user string) Keys { return Keys{Full: rand.Text(), Look: rand.Text(), User: user} }
+
 // OpenKeys reads the keys of a file, which it makes for its owner alone where
 // it is not there: they outlive a restart, and so does who was let in.
 func OpenKeys(path, user string) (Keys, error) {
@@ -67,7 +70,7 @@ func OpenKeys(path, user string) (Keys, error) {
 	b, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		k.Full, k.Look = rand.Text(), rand.Text()
+		k = NewKeys(user)
 		if b, err = json.Marshal(k); err != nil {
 			return k, err
 		}

@@ -80,8 +80,8 @@ func (s Series) until(at time.Time) Series {
 	return s
 }
 
-// fileName is what an export is saved as: letters that every system takes.
-func fileName(v RolloutView) string {
+// FileName is what an export is saved as: letters that every system takes.
+func FileName(v RolloutView) string {
 	name := strings.Map(func(r rune) rune {
 		if r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || r == '-' || r == '_' {
 			return r

@@ -26,7 +26,8 @@ type Series struct {
 	Exposed  Column    `json:"exposed"`
 	Harmed   Column    `json:"harmed"`
 	// Verdict has a letter for each instant: P(ass), F(ail), U(ndecided),
-	// N(one to be had), and "-" where nothing was on trial.
+	// N(one to be had), and "-" where nothing was on trial: at rest, and before
+	// a split was seen in force.
 	Verdict string         `json:"verdict"`
 	Metrics []MetricSeries `json:"metrics"`
 }
@@ -284,7 +285,9 @@ func pointOf(v RolloutView, f *frame, now int64) *point {
 		pt.seen = float32(*v.WeightSeen)
 	}
 	if v.Phase != rollout.Idle {
-		pt.verdict = verdictLetter[v.Verdict]
+		if v.Live || v.Verdict != analysis.Unavailable {
+			pt.verdict = verdictLetter[v.Verdict]
+		}
 		pt.cells = make([]cell, 0, len(v.Figures))
 	} else {
 		pt.set = 0

@@ -314,7 +314,7 @@ func (s *Server) export(w http.ResponseWriter, r *http.Request) {
 		fail(w, err)
 		return
 	}
-	name := fileName(v)
+	name := FileName(v)
 	w.Header().Set("Content-Type", "text/html; charset=utf-8")
 	w.Header().Set("Content-Disposition", `attachment; filename="`+name+`"`)
 	// It is a file: opened from here it would share this origin's rights.

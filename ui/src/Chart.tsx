@@ -29,7 +29,8 @@ export interface Props {
   numbered?: boolean; // flags have their number above
   from: number;
   to: number;
-  max?: number; // of the y axis; least that it shows
+  max?: number; // of the y axis
+  least: number; // of the y axis, where everything is 0
   fixed?: boolean; // exactly 0 to max
   format(y: number): string;
   height: number;
@@ -105,11 +106,10 @@ export function Chart(p: Props) {
         scales: {
           x: { time: true, range: () => [now.current.from, now.current.to] },
           y: {
-            range: (_u, _min, max) => {
+            range: () => {
               const q = now.current;
               if (q.fixed) return [0, q.max ?? 1];
-              const top = Math.max(max ?? 0, q.max ?? 0);
-              return [0, top > 0 ? top * 1.12 : 1];
+              return [0, q.max ? q.max * 1.12 : q.least];
             },
           },
         },

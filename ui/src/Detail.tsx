@@ -456,6 +456,7 @@ function Charts({ view, series, theme }: { view: View; series: Series; theme: st
           gaps={nodata}
           fixed
           max={1}
+          least={1}
           format={(y) => percent(y, 0)}
           height={170}
         />
@@ -498,6 +499,10 @@ function Metric({ m, f, view, shared, t }: { m: MetricSeries; f?: Figure; view: 
   const limited = m.limit.some((x) => x !== null);
   const most = Math.max(0, ...m.canary.map((x) => x ?? 0), ...m.stable.map((x) => x ?? 0));
   const limit = Math.max(0, ...m.limit.map((x) => x ?? 0));
+  // The band of a release's first requests is as wide as anything: it runs out
+  // of sight then, rather than that everything after it lies flat.
+  const wide = m.high.map((x, i) => (x === null ? 0 : Math.max(0, (m.stable[i] ?? 0) + x))).filter((x) => x > 0);
+  const band = Math.max(wide[wide.length - 1] ?? 0, wide.sort((a, b) => a - b)[Math.floor(wide.length / 2)] ?? 0);
   // The limit is in sight unless it is so far away that the lines would lie flat.
   const lines = [
     { label: 'stable', values: m.stable, color: '--stable' },
@@ -529,7 +534,8 @@ function Metric({ m, f, view, shared, t }: { m: MetricSeries; f?: Figure; view: 
         lines={inSight ? [...lines, { label: 'limit', values: m.limit, color: '--limit', dash: [6, 4], width: 1.5 }] : lines}
         band={banded ? { low, high, color: '--band' } : undefined}
         gaps={past.stretches(t, m.state, 'n')}
-        max={inSight ? limit : 0}
+        max={Math.max(most, band, inSight ? limit : 0)}
+        least={m.unit === 'share' ? 0.01 : 1}
         format={(y) => value(y, m.unit)}
         height={150}
       />

@@ -202,6 +202,7 @@ function Rows({ rows, loaded }: { rows: Summary[]; loaded: boolean }) {
       <div
         ref={box}
         class="rows"
+        style={{ maxHeight: rows.length * row + 2 + 'px' }}
         tabIndex={-1}
         aria-busy={!loaded}
         onScroll={(e) => {

@@ -235,7 +235,7 @@ export function headline(v: View): string {
     case 'Pass':
       return v.phase === 'Baking' ? `${c} holds up with all the traffic` : `${c} does as well as ${s}`;
     case 'Undecided':
-      return v.phase === 'Baking' ? `${c} has all the traffic and is watched` : `So far nothing speaks against ${c}`;
+      return v.phase === 'Baking' ? `${c} has all the traffic and is watched` : v.evidence.rollback >= 0.25 || uneasy(v.figures) ? `Something speaks against ${c}, not enough to say so yet` : `So far nothing speaks against ${c}`;
     case 'Unavailable':
       return v.live ? `No data: nobody can say how ${c} does` : `${c} gets ${weight(v.weightSet)}`;
   }

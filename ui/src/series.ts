@@ -17,7 +17,7 @@ export function append(s: Series, v: View): boolean {
   const n = s.t.length;
   if (!(t > (s.t[n - 1] ?? -Infinity) + 0.9)) return false;
   const idle = v.phase === 'Idle';
-  if (idle && (n === 0 || s.verdict[n - 1] === '-')) return false; // at rest, and that is known
+  if (idle && (n === 0 || resting(s))) return false; // at rest, and that is known
   s.t.push(t);
   s.set.push(idle ? 0 : v.weightSet / 10000);
   s.seen.push(idle ? null : v.weightSeen);
@@ -25,7 +25,7 @@ export function append(s: Series, v: View): boolean {
   s.advance.push(v.evidence.advance);
   s.exposed.push(v.exposed);
   s.harmed.push(v.harmed);
-  s.verdict += idle ? '-' : (verdicts[v.verdict] ?? '-');
+  s.verdict += idle || (v.verdict === 'Unavailable' && !v.live) ? '-' : (verdicts[v.verdict] ?? '-'); // not in force yet: nothing can be known
   const figures = idle ? [] : (v.figures ?? []);
   for (const f of figures) {
     if (s.metrics.some((m) => m.metric === f.metric && m.unit === f.unit)) continue;
@@ -46,6 +46,12 @@ export function append(s: Series, v: View): boolean {
   if (s.t.length > most) drop(s, s.t.length - most);
   return true;
 }
+
+/** The newest point is that of a rollout at rest: nothing set, nothing seen, nothing judged. */
+const resting = (s: Series): boolean => {
+  const i = s.t.length - 1;
+  return s.set[i] === 0 && s.seen[i] === null && s.verdict[i] === '-' && s.metrics.every((m) => m.state[i] === '-');
+};
 
 function drop(s: Series, k: number): void {
   for (const c of [s.t, s.set, s.seen, s.rollback, s.advance, s.exposed, s.harmed, ...s.metrics.flatMap(columns)]) c.splice(0, k);
@@ -132,7 +138,7 @@ export function period(v: View, s: Series, all: boolean): [number, number] {
   if (all) return [first, Math.max(last, first + 10)];
   if (v.phase !== 'Idle' && v.started) {
     const from = Date.parse(v.started) / 1000;
-    return [Math.max(first, from - 1) > now ? from : Math.min(from, now - 10), Math.max(now, from + 20)];
+    return [from, Math.max(now, from + 30)];
   }
   const o = v.history?.[v.history.length - 1];
   if (o) {
