@@ -1,6 +1,7 @@
 package istio
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -35,33 +36,20 @@ func kindOf(err error) error {
 	return err
 }
 
-// testFailed: the patch does not apply to the object as it is now. The API
-// server says so as 422, as it does of an object that breaks the schema; only
-// the former is a bare answer without a field.
+// testFailed: the patch does not apply to the object as it is now. Every one of
+// our patches tests the resourceVersion first, so that this can only mean that
+// the object has changed. The API server says so as a bare 422, and tells
+// nobody which operation it was; an object that breaks the schema, or a policy,
+// is a 422 too, with its causes.
 func testFailed(err error) bool {
-	if status, ok := err.(apierrors.APIStatus); ok {
-		s := status.Status()
-		if s.Reason != metav1.StatusReasonInvalid || s.Details == nil {
-			return false
-		}
-		for _, c := range s.Details.Causes {
-			if c.Type == metav1.CauseTypeUnexpectedServerResponse && c.Field == "" && applyError(c.Message) {
-				return true
-			}
-		}
-		return false
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		text := err.Error() // clients in memory give the patch library's own error
+		return strings.Contains(text, "test failed") || strings.Contains(text, "operation does not apply")
 	}
-	return applyError(err.Error())
+	s := status.Status()
+	return s.Reason == metav1.StatusReasonInvalid && (s.Details == nil || len(s.Details.Causes) == 0) && strings.HasPrefix(s.Message, bare422)
 }
 
-// applyError knows the texts of the library that the API server applies JSON
-// Patches with. Every one of our patches tests the resourceVersion first, so
-// that none of them is about anything but an object that has changed.
-func applyError(text string) bool {
-	for _, known := range []string{"test failed", "testing value ", "error in test for path", "operation does not apply", "Unable to access invalid index", "missing value"} {
-		if strings.Contains(text, known) {
-			return true
-		}
-	}
-	return false
-}
+// bare422 begins what NewGenericServerResponse says of a 422.
+const bare422 = "the server rejected our request due to an error in our request"

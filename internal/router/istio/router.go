@@ -204,7 +204,9 @@ func (r *Router) get(ctx context.Context, kind, name string) (map[string]any, er
 		if text(mine, "metadata", "uid") == string(u.GetUID()) && older(u.GetResourceVersion(), text(mine, "metadata", "resourceVersion")) {
 			return mine, nil
 		}
-		delete(r.wrote, key)
+		if u.GetResourceVersion() != text(mine, "metadata", "resourceVersion") {
+			delete(r.wrote, key) // newer, or another object of that name
+		}
 	}
 	return u.Object, nil
 }
