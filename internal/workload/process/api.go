@@ -32,6 +32,10 @@ type Options struct {
 	LogBytes    int // and bytes; default 256 KiB
 	LogLineSize int // bytes of a line that are kept, the rest is cut; default 4096
 
+	// Held is what a supervisor of this same process, before it executed itself
+	// again, gave by HandOver: its replicas go on.
+	Held *Held
+
 	// Executable is what shims are started from: a binary whose main calls
 	// RunShimIfAsked. Default: the running one, also after its file was replaced.
 	Executable string

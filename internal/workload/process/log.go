@@ -3,8 +3,10 @@ package process
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"iter"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -175,15 +177,22 @@ func (l *logs) follow(ctx context.Context, key string, tail int) iter.Seq[Line] 
 	}
 }
 
+// pump is where the reader of one stream is.
+type pump struct {
+	line []byte // read of a line that has not ended
+}
+
 // pump reads a stream to its end into a ring. It never waits for anybody but
-// the writer, so the writer never waits for long.
-func (l *logs) pump(from io.Reader, stream Stream, r *ring, words *lastWords) {
+// the writer, so the writer never waits for long. It gives false when it was
+// stopped by a deadline, before the end; p is what it has read of a line then.
+func (l *logs) pump(from io.Reader, stream Stream, r *ring, words *lastWords, p *pump) (ended bool) {
 	var (
-		line  = make([]byte, 0, 256)
+		line  = append(make([]byte, 0, 256), p.line...)
 		cut   bool
 		batch []Line
 		buf   = make([]byte, 32<<10)
 	)
+	p.line = nil
 	end := func() {
 		text := strings.ToValidUTF8(strings.TrimSuffix(string(line), "\r"), "\uFFFD")
 		batch = append(batch, Line{Time: time.Now(), Stream: stream, Text: text, Cut: cut})
@@ -207,7 +216,8 @@ func (l *logs) pump(from io.Reader, stream Stream, r *ring, words *lastWords) {
 			end()
 			rest = rest[i+1:]
 		}
-		if err != nil && (len(line) > 0 || cut) {
+		stopped := errors.Is(err, os.ErrDeadlineExceeded)
+		if err != nil && !stopped && (len(line) > 0 || cut) {
 			end()
 		}
 		if len(batch) > 0 {
@@ -215,8 +225,12 @@ func (l *logs) pump(from io.Reader, stream Stream, r *ring, words *lastWords) {
 			clear(batch)
 			batch = batch[:0]
 		}
+		if stopped {
+			p.line = line
+			return false
+		}
 		if err != nil {
-			return
+			return true
 		}
 	}
 }

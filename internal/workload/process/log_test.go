@@ -39,7 +39,7 @@ func TestPumpCutsLinesAndBoundsTheRing(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			l := testLogs()
-			l.pump(strings.NewReader(c.in), Stdout, l.open("k", "r"), &lastWords{})
+			l.pump(strings.NewReader(c.in), Stdout, l.open("k", "r"), &lastWords{}, &pump{})
 			lines, _, _ := l.last(reader{}, "k", -1)
 			if got := texts(lines); fmt.Sprint(got) != fmt.Sprint(c.want) {
 				t.Errorf("got  %q\nwant %q", got, c.want)
@@ -54,7 +54,7 @@ func TestSlowReaderLearnsWhatItLost(t *testing.T) {
 	at := reader{}
 	total := uint64(0)
 	for round := range 20 {
-		l.pump(strings.NewReader(strings.Repeat("n\n", round*3)), Stdout, r, &lastWords{})
+		l.pump(strings.NewReader(strings.Repeat("n\n", round*3)), Stdout, r, &lastWords{}, &pump{})
 		lines, _, _ := l.next(at, "k")
 		for _, line := range lines {
 			total += 1 + line.Lost
@@ -69,7 +69,7 @@ func TestLogsOfTheGoneAreRememberedForAWhile(t *testing.T) {
 	l := testLogs()
 	for i := range 2 * rememberedLogs {
 		r := l.open("k", fmt.Sprint("r", i))
-		l.pump(strings.NewReader("bye\n"), Stderr, r, &lastWords{})
+		l.pump(strings.NewReader("bye\n"), Stderr, r, &lastWords{}, &pump{})
 		l.retire(r)
 	}
 	lines, _, _ := l.last(reader{}, "k", -1)

@@ -180,16 +180,68 @@ func superviseChild(specJSON string, ignore bool) {
 	if err := json.Unmarshal([]byte(specJSON), &spec); err != nil {
 		panic(err)
 	}
-	sup := New(Options{})
+	o := Options{BackoffBase: 10 * time.Millisecond, SampleEvery: 20 * time.Millisecond}
+	again := make(chan os.Signal, 1)
+	if held := os.Getenv(heldEnv); held != "" {
+		b, err := os.ReadFile(held)
+		if err != nil {
+			panic(err)
+		}
+		if err := json.Unmarshal(b, &o.Held); err != nil {
+			panic(err)
+		}
+	}
+	sup := New(o)
 	if err := sup.Set("daemon/v1", spec, 2); err != nil {
 		panic(err)
 	}
-	for range sup.Changed() {
+	signal.Notify(again, syscall.SIGUSR2)
+	for {
 		list := sup.List()
 		if !slices.ContainsFunc(list, func(r Replica) bool { return !r.Ready }) && len(list) == 2 {
+			lines := sup.Logs("", -1)
+			lost := 0
+			for i, l := range lines {
+				if l.Seq != uint64(i+1) {
+					lost++
+				}
+			}
 			fmt.Println("ready", list[0].PID, list[1].PID)
+			fmt.Println("with", list[0].PID, list[1].PID, list[0].Restarts, list[1].Restarts, lost,
+				list[0].CPUSeconds > 0, list[0].Created.Format(time.RFC3339Nano))
+		}
+		select {
+		case <-sup.Changed():
+		case <-again:
+			reexec(sup)
 		}
 	}
+}
+
+const heldEnv = "PROCESS_TEST_HELD"
+
+// reexec executes this program again, in the same process, with its replicas.
+func reexec(sup *Supervisor) {
+	signal.Ignore(syscall.SIGUSR2)
+	held, keep := sup.HandOver()
+	b, err := json.Marshal(held)
+	if err != nil {
+		panic(err)
+	}
+	f, err := os.CreateTemp("", "held")
+	if err != nil {
+		panic(err)
+	}
+	if _, err := f.Write(b); err != nil {
+		panic(err)
+	}
+	for _, fd := range keep {
+		if _, _, errno := syscall.Syscall(syscall.SYS_FCNTL, uintptr(fd), syscall.F_SETFD, 0); errno != 0 {
+			panic(errno)
+		}
+	}
+	env := slices.DeleteFunc(os.Environ(), func(kv string) bool { return strings.HasPrefix(kv, heldEnv+"=") })
+	panic(syscall.Exec("/proc/self/exe", os.Args, append(env, heldEnv+"="+f.Name())))
 }
 
 // openFDs lists this process's own descriptors and what they are, without those
@@ -359,6 +411,13 @@ func mustGet(t *testing.T, r Replica, path string) string {
 // when both are ready, with the pids of their commands.
 func daemon(t *testing.T, s Spec, flags ...string) (cmd *exec.Cmd, pids []int) {
 	t.Helper()
+	cmd, pids, _ = talkingDaemon(t, s, flags...)
+	return cmd, pids
+}
+
+// talkingDaemon is daemon, with what it says next.
+func talkingDaemon(t *testing.T, s Spec, flags ...string) (cmd *exec.Cmd, pids []int, says *bufio.Reader) {
+	t.Helper()
 	b, err := json.Marshal(s)
 	if err != nil {
 		t.Fatal(err)
@@ -378,7 +437,8 @@ func daemon(t *testing.T, s Spec, flags ...string) (cmd *exec.Cmd, pids []int) {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
 	})
-	line, err := bufio.NewReader(out).ReadString('\n')
+	says = bufio.NewReader(out)
+	line, err := says.ReadString('\n')
 	if err != nil {
 		t.Fatalf("the supervising process said nothing: %v", err)
 	}
@@ -389,5 +449,5 @@ func daemon(t *testing.T, s Spec, flags ...string) (cmd *exec.Cmd, pids []int) {
 		}
 		pids = append(pids, pid)
 	}
-	return cmd, pids
+	return cmd, pids, says
 }

@@ -76,12 +76,16 @@ func (p Probe) inWords(err error) string {
 const firstProbeWait = 25 * time.Millisecond
 
 // watch checks until ctx ends and reports after each check whether the replica is
-// ready, and what the check met.
-func (p Probe) watch(ctx context.Context, check func(context.Context) error, report func(ready bool, met error)) {
-	var ready, everReady bool
+// ready, and what the check met. ready: it was found so before.
+func (p Probe) watch(ctx context.Context, ready bool, check func(context.Context) error, report func(ready bool, met error)) {
+	everReady := ready
 	var good, bad int
 	quick := min(firstProbeWait, p.Period)
-	timer := time.NewTimer(p.InitialDelay)
+	first := p.InitialDelay
+	if ready {
+		first = p.Period
+	}
+	timer := time.NewTimer(first)
 	defer timer.Stop()
 	for {
 		select {

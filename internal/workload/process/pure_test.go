@@ -159,7 +159,7 @@ func TestProbeSchedule(t *testing.T) {
 			}
 			return nil
 		}
-		p.watch(ctx, check, func(ready bool, _ error) {
+		p.watch(ctx, false, check, func(ready bool, _ error) {
 			got.WriteByte(map[bool]byte{true: 'R', false: '.'}[ready])
 			if len(at) == len(answers) {
 				cancel()

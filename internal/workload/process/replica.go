@@ -19,6 +19,7 @@ type replica struct {
 	log     *ring
 	stop    chan struct{} // closed once, when the replica is no longer wanted
 	created time.Time
+	from    *heldReplica // where another supervisor left it; nil: from the start
 
 	// guarded by sup.mu
 	stopping   bool
@@ -35,6 +36,7 @@ type replica struct {
 	nextStart  time.Time
 	why        string
 	ended      string  // how the last run ended, as long as that explains the present
+	ends       int     // runs that ended by themselves, in a row
 	cpuBefore  float64 // seconds, of the runs that are over
 	cpu        float64 // seconds, as last reported
 	memory     int64
@@ -44,12 +46,22 @@ type replica struct {
 // supervise runs the command again and again until the replica is stopped.
 func (r *replica) supervise() {
 	defer r.sup.gone(r)
-	wait := backoff{base: r.sup.opt.BackoffBase, max: r.sup.opt.BackoffMax, healthy: r.sup.opt.HealthyAfter}
-	for {
-		end := r.live()
-		pause := wait.after(end.readies)
-		if !r.backOff(end, pause) {
-			return
+	wait := backoff{base: r.sup.opt.BackoffBase, max: r.sup.opt.BackoffMax, healthy: r.sup.opt.HealthyAfter, ends: r.ends}
+	for from := r.from; ; from = nil {
+		var pause time.Duration
+		if from != nil && from.Run == nil && from.State == BackOff {
+			pause = time.Until(from.NextStart)
+		} else {
+			var end ending
+			if from != nil && from.Run != nil {
+				end = r.follow(r.run)
+			} else {
+				end = r.live()
+			}
+			pause = wait.after(end.readies)
+			if !r.backOff(end, pause, wait.ends) {
+				return
+			}
 		}
 		timer := time.NewTimer(pause)
 		select {
@@ -63,27 +75,44 @@ func (r *replica) supervise() {
 
 // live is one run, from start to the end of the whole tree.
 func (r *replica) live() ending {
+	run, end := r.begin()
+	if run == nil {
+		return end
+	}
+	return r.follow(run)
+}
+
+// begin starts a run, unless none is wanted any more.
+func (r *replica) begin() (*run, ending) {
 	s := r.sup
+	s.starts.RLock() // a start that has begun is not handed over by halves
+	defer s.starts.RUnlock()
 	select {
 	case <-r.stop:
-		return ending{}
+		return nil, ending{}
 	default:
 	}
 	port, err := s.reservePort(r)
 	if err != nil {
-		return ending{failed: err.Error()}
+		return nil, ending{failed: err.Error()}
 	}
 	r.beginStart()
 	run, err := s.startRun(r.spec, r.name, port, r.log)
 	if err != nil {
-		return ending{failed: err.Error()}
+		return nil, ending{failed: err.Error()}
 	}
 	r.running(run)
+	return run, ending{}
+}
+
+// follow goes with a run to the end of its tree.
+func (r *replica) follow(run *run) ending {
+	s := r.sup
 	ctx, cancel := context.WithCancel(context.Background())
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
-		r.spec.Ready.watch(ctx,
+		r.spec.Ready.watch(ctx, r.isReady(),
 			func(ctx context.Context) error { return s.check(ctx, r.spec.Ready, run) },
 			func(ready bool, met error) { r.probed(run, ready, met) })
 	}()
@@ -123,9 +152,11 @@ func (r *replica) shutDown(run *run) {
 	if run.hasExited() {
 		return
 	}
-	r.enterStopping()
+	again := r.enterStopping()
 	if grace := r.spec.TerminationGracePeriod; grace > 0 {
-		run.terminate()
+		if !again { // who was told before the handover is not told twice
+			run.terminate()
+		}
 		timer := time.NewTimer(grace)
 		defer timer.Stop()
 		select {
@@ -237,12 +268,23 @@ func (r *replica) hasServed() bool {
 	return r.served
 }
 
-func (r *replica) enterStopping() {
+func (r *replica) isReady() bool {
+	r.sup.mu.Lock()
+	defer r.sup.mu.Unlock()
+	return r.state == Ready
+}
+
+// enterStopping says whether the replica was stopping already.
+func (r *replica) enterStopping() (again bool) {
 	s := r.sup
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if r.state == Stopping {
+		return true
+	}
 	r.state, r.why = Stopping, "no longer wanted: is being ended"
 	s.notify()
+	return false
 }
 
 // over closes the books of a run.
@@ -259,10 +301,11 @@ func (r *replica) over(run *run) ending {
 }
 
 // backOff enters the wait for the next run; false when none is wanted.
-func (r *replica) backOff(end ending, pause time.Duration) bool {
+func (r *replica) backOff(end ending, pause time.Duration, ends int) bool {
 	s := r.sup
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	r.ends = ends
 	if r.stopping {
 		end.words = "" // it was told to end: its last line explains nothing
 		s.log.Info("replica ended", "replica", r.name, "how", end.sentence())

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"encoding/json"
@@ -12,6 +13,8 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -19,17 +22,32 @@ import (
 // run is one life of a replica's process.
 type run struct {
 	addr    string
+	mark    string
 	shim    int // pid; 0 in tests without one
+	proc    *os.Process
 	pid     int
 	began   time.Time
 	exited  chan struct{} // closed when the command's own process has ended; end says how then
 	stopped chan struct{} // closed after that, when nothing of the tree is left; end is valid then
 	end     ending
-	listens bool       // its tree was seen listening at addr; the probe's alone
-	words   *lastWords // what it has said so far; guarded by the logs
+	listens atomic.Bool // its tree was seen listening at addr
+	words   *lastWords  // what it has said so far; guarded by the logs
 
 	terminate func() // SIGTERM to the command's process group
 	kill      func() // SIGKILL to the whole tree; may be called again
+
+	ends *ends // nil in tests without a shim
+}
+
+// ends are the near ends of a shim's pipes, and those who read them.
+type ends struct {
+	control, reports *os.File
+	out              [2]*os.File // stdout, stderr
+	pumps            [2]*pump
+	said             []byte        // read from reports, and not looked at yet
+	left             bool          // reports were left in the middle, to be read by somebody else; valid once read is closed
+	read             chan struct{} // closed when nobody reads reports any more
+	pumped           sync.WaitGroup
 }
 
 func (r *run) hasExited() bool {
@@ -110,54 +128,30 @@ func (s *Supervisor) start(spec Spec, name string, port int, log *ring) (_ *run,
 		// A session of its own: neither a terminal's signals nor its hang-up come here.
 		SysProcAttr: &syscall.SysProcAttr{Setsid: true},
 	}
-	r := &run{addr: fmt.Sprintf("%s:%d", host, port), began: time.Now(), exited: make(chan struct{}), stopped: make(chan struct{})}
+	r := newRun(fmt.Sprintf("%s:%d", host, port), mark)
 	if err := cmd.Start(); err != nil {
 		return nil, fmt.Errorf("starting a shim from %s: %s", s.opt.Executable, inWords(err))
 	}
-	r.shim = cmd.Process.Pid
+	r.shim, r.proc = cmd.Process.Pid, cmd.Process
 	for _, f := range far {
 		f.Close() // so that an end of file can be seen
 	}
 	far = nil
-	r.terminate = func() { _, _ = io.WriteString(control, orderTerminate+"\n") }
-	r.kill = func() { _ = control.Close() }
-
-	words := &lastWords{}
-	r.words = words
-	pumped := make(chan struct{}, 2)
-	for stream, from := range map[Stream]*os.File{Stdout: stdout, Stderr: stderr} {
-		go func() {
-			defer func() { pumped <- struct{}{} }()
-			defer from.Close()
-			s.logs.pump(from, stream, log, words)
-		}()
-	}
-	// finish waits for the shim and for the last of the output.
-	finish := func() {
-		control.Close()
-		reports.Close()
-		_ = cmd.Wait()
-		late := time.AfterFunc(time.Second, func() { // somebody who escaped holds the pipe
-			stdout.Close()
-			stderr.Close()
-		})
-		defer late.Stop()
-		<-pumped
-		<-pumped
-	}
+	r.ends = &ends{control: control, reports: reports, out: [2]*os.File{stdout, stderr}, read: make(chan struct{})}
+	s.hear(r, log, [2][]byte{})
 
 	_ = control.SetWriteDeadline(time.Now().Add(patience))
 	_ = reports.SetReadDeadline(time.Now().Add(patience))
 	_, _ = control.Write(append(what, '\n')) // the answer tells whether it came through
-	said := json.NewDecoder(reports)
-	var first report
-	if e := said.Decode(&first); e != nil || first.Started == 0 {
+	first, e := r.ends.report()
+	if e != nil || first.Started == 0 {
 		if e != nil {
 			_ = cmd.Process.Kill()
 		}
-		finish()
+		close(r.ends.read)
+		s.finish(r)
 		if e != nil {
-			return nil, fmt.Errorf("the shim of %s gave up: %s", name, orText(s.logs.words(words), inWords(e)))
+			return nil, fmt.Errorf("the shim of %s gave up: %s", name, orText(s.logs.words(r.words), inWords(e)))
 		}
 		return nil, errors.New(startFailure(args[0], first.Failed))
 	}
@@ -165,31 +159,96 @@ func (s *Supervisor) start(spec Spec, name string, port int, log *ring) (_ *run,
 	_ = reports.SetReadDeadline(time.Time{})
 	r.pid = first.Started
 	r.began = time.Now()
-	go func() {
-		defer close(r.stopped)
-		var exited, finished bool
-		var last report
-		for said.Decode(&last) == nil {
-			switch {
-			case last.Exited != nil && !exited:
-				exited, r.end.status, r.end.after = true, *last.Exited, time.Since(r.began)
-				close(r.exited)
-			case last.Gone != nil:
-				finished, r.end.cpu = true, last.Gone.CPUSeconds
-			}
-			last = report{}
-		}
-		if !exited {
-			r.end.lost, r.end.after = true, time.Since(r.began)
-			close(r.exited)
-		}
-		if !finished { // the shim was killed; on Linux the kernel has killed the command with it
-			killMarked(mark, r.pid, patience)
-		}
-		finish()
-		r.end.words = s.logs.words(words)
-	}()
+	go s.watch(r)
 	return r, nil
+}
+
+func newRun(addr, mark string) *run {
+	return &run{addr: addr, mark: mark, began: time.Now(), exited: make(chan struct{}), stopped: make(chan struct{}), words: &lastWords{}}
+}
+
+// hear reads what the run's tree says, beginning with lines that were read in part.
+func (s *Supervisor) hear(r *run, log *ring, begun [2][]byte) {
+	e := r.ends
+	r.terminate = func() { _, _ = io.WriteString(e.control, orderTerminate+"\n") }
+	r.kill = func() { _ = e.control.Close() }
+	for i, from := range e.out {
+		p := &pump{line: begun[i]}
+		e.pumps[i] = p
+		if from == nil {
+			continue // ended before the handover
+		}
+		e.pumped.Go(func() {
+			if s.logs.pump(from, Stream(i), log, r.words, p) {
+				from.Close()
+			}
+		})
+	}
+}
+
+// report reads the shim's next report.
+func (e *ends) report() (report, error) {
+	var buf [512]byte
+	for {
+		if line, rest, whole := bytes.Cut(e.said, []byte("\n")); whole {
+			e.said = rest
+			var one report
+			err := json.Unmarshal(line, &one)
+			return one, err
+		}
+		n, err := e.reports.Read(buf[:])
+		e.said = append(e.said, buf[:n]...)
+		if n == 0 && err != nil {
+			return report{}, err
+		}
+	}
+}
+
+// watch follows a run's shim to its end, unless the run is handed over before.
+func (s *Supervisor) watch(r *run) {
+	finished := false
+	for {
+		one, err := r.ends.report()
+		if err != nil && errors.Is(err, os.ErrDeadlineExceeded) {
+			r.ends.left = true
+			close(r.ends.read)
+			return // handed over: whoever has the pipes goes on
+		}
+		if err != nil {
+			break
+		}
+		switch {
+		case one.Exited != nil && !r.hasExited():
+			r.end.status, r.end.after = *one.Exited, time.Since(r.began)
+			close(r.exited)
+		case one.Gone != nil:
+			finished, r.end.cpu = true, one.Gone.CPUSeconds
+		}
+	}
+	close(r.ends.read)
+	defer close(r.stopped)
+	if !r.hasExited() {
+		r.end.lost, r.end.after = true, time.Since(r.began)
+		close(r.exited)
+	}
+	if !finished { // the shim was killed; on Linux the kernel has killed the command with it
+		killMarked(r.mark, r.pid, patience)
+	}
+	s.finish(r)
+	r.end.words = s.logs.words(r.words)
+}
+
+// finish waits for the shim and for the last of the output.
+func (s *Supervisor) finish(r *run) {
+	r.ends.control.Close()
+	r.ends.reports.Close()
+	_, _ = r.proc.Wait()
+	late := time.AfterFunc(time.Second, func() { // somebody who escaped holds the pipe
+		r.ends.out[0].Close()
+		r.ends.out[1].Close()
+	})
+	defer late.Stop()
+	r.ends.pumped.Wait()
 }
 
 // strangerPatience is how long an answer on a replica's port is not believed
@@ -207,12 +266,13 @@ func (s *Supervisor) probe(ctx context.Context, p Probe, r *run) error {
 	if err := p.check(ctx, s.client, addr); err != nil {
 		return err
 	}
-	if p.Port != 0 || r.listens || time.Since(r.began) > strangerPatience {
+	if p.Port != 0 || r.listens.Load() || time.Since(r.began) > strangerPatience {
 		return nil
 	}
 	_, port, _ := net.SplitHostPort(r.addr)
 	number, _ := strconv.Atoi(port)
-	if r.listens = listensBelow(r.shim, number); !r.listens {
+	r.listens.Store(listensBelow(r.shim, number))
+	if !r.listens.Load() {
 		return fmt.Errorf("%s is answered, but by no process of this replica", r.addr)
 	}
 	return nil

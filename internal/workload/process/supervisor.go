@@ -35,6 +35,8 @@ type Supervisor struct {
 	startRun func(spec Spec, name string, port int, log *ring) (*run, error)
 	check    func(context.Context, Probe, *run) error
 
+	starts sync.RWMutex // held for reading while a run is started, for ever once handed over
+
 	mu     sync.Mutex
 	closed bool
 	seq    uint64
@@ -101,6 +103,7 @@ func New(o Options) *Supervisor {
 	ctx, cancel := context.WithCancel(context.Background())
 	s.stopSample = cancel
 	s.work.Go(func() { s.sample(ctx) })
+	s.adopt(o.Held)
 	return s
 }
 
