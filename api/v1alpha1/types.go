@@ -212,7 +212,6 @@ type Strategy struct {
 
 // CanaryStrategy gives the new version its share step by step.
 //
-// +kubebuilder:validation:XValidation:rule="!has(self.steps) || self.steps.filter(s, has(s.weight)).map(s, double(s.weight.split('%')[0])).isSorted()",message="each weight has to be above the one before it"
 // +kubebuilder:validation:XValidation:rule="!has(self.steps) || self.steps.all(s, !has(s.weight) || double(s.weight.split('%')[0]) > 0.0 && double(s.weight.split('%')[0]) <= 100.0)",message="a weight is above 0% and at most 100%"
 type CanaryStrategy struct {
 	// Revert says how a return to a formerly promoted revision goes. Default Fast.
