@@ -50,8 +50,9 @@ type app struct {
 	deleted    bool
 	wrong      error // what is wrong with the newest document
 	adapters
-	pending *v1alpha1.Rollout // its traffic or workload take effect at rest
-	shared  shared
+	pending           *v1alpha1.Rollout // its traffic or workload take effect at rest
+	shared            shared
+	wroteAt, loggedAt time.Time // the status; trouble
 
 	mu      sync.Mutex
 	passed  *passed
@@ -383,3 +384,6 @@ func (a *app) view() (httpapi.RolloutView, *passed, bool) {
 		Seen: p.result.Seen, Decision: p.result.Decision, Time: p.result.At,
 	}), p, true
 }
+
+// Choose implements engine.Chooser: the pods are asked.
+func (p currentSamples) Choose(context.Context, string) string { return "pods" }

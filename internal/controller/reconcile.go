@@ -202,7 +202,7 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 	}
 	after := until(res.Wake)
 	sooner := func(d time.Duration) {
-		if after == 0 || d < after {
+		if d > 0 && (after == 0 || d < after) {
 			after = d
 		}
 	}
@@ -222,10 +222,7 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 	}
 
 	if a.wrong == nil {
-		if _, err := a.store.Publish(ctx, res); err != nil && !apierrors.IsNotFound(err) {
-			a.log.Debug("publishing the status", "err", err)
-			sooner(publishAgain(err))
-		}
+		sooner(a.publish(ctx, res))
 	}
 	switch {
 	case doc.DeletionTimestamp != nil:
@@ -246,10 +243,33 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 	return after
 }
 
-func publishAgain(err error) time.Duration {
-	if engine.KindOf(err) == engine.Stall {
+// publishEvery is how soon after the last write of the status another one is
+// made only for people to read, while something moves: what a save will write in
+// a moment anyway need not be written twice.
+const publishEvery = time.Second
+
+// publish makes the status say what the pass saw. It says when to try again;
+// 0 = no need.
+func (a *app) publish(ctx context.Context, res engine.Result) time.Duration {
+	now := time.Now()
+	if res.Wrote.State {
+		a.wroteAt = now
+	}
+	if rest := publishEvery - now.Sub(a.wroteAt); moves(res.State) && rest > 0 {
+		return rest
+	}
+	wrote, err := a.store.Publish(ctx, res)
+	if wrote {
+		a.wroteAt = now
+	}
+	switch {
+	case err == nil || apierrors.IsNotFound(err):
+		return 0
+	case engine.KindOf(err) == engine.Stall:
+		a.log.Warn("publishing the status", "err", err)
 		return time.Minute
 	}
+	a.log.Debug("publishing the status", "err", err)
 	return time.Second
 }
 
@@ -347,10 +367,16 @@ func (a *app) keep(res engine.Result, err error, took time.Duration) {
 	a.passes[outcome]++
 	a.mu.Unlock()
 	a.c.meter.took(took)
-	if err != nil && (was == nil || was.err == nil || was.err.Error() != err.Error()) {
+	if err != nil && (was == nil || was.err == nil || began(res, was) || time.Since(a.loggedAt) > time.Minute) {
+		a.loggedAt = time.Now()
 		a.log.Warn("a pass had trouble", "err", err)
 	}
 	a.sayViolation(err, res)
+}
+
+// began says that the pass did something, so that its trouble is news.
+func began(res engine.Result, was *passed) bool {
+	return res.Wrote.Traffic || len(res.Wrote.Scale) > 0 || was.result.State.Phase != res.State.Phase
 }
 
 func jsonOf(v any) string {
