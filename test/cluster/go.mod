@@ -3,6 +3,7 @@ module github.com/serin-dev/serin/test/cluster
 go 1.26.7
 
 require (
+	github.com/serin-dev/serin v0.0.0-00010101000000-000000000000
 	github.com/vishvananda/netlink v1.3.1
 	golang.org/x/sync v0.24.0
 	golang.org/x/sys v0.49.0

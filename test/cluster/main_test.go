@@ -26,6 +26,10 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer c.Stop()
+		if err := c.Install(ctx, lab.ClusterWide); err != nil {
+			fmt.Fprintln(os.Stderr, "installing Serin's own objects:", err)
+			return 1
+		}
 		the = c
 		return m.Run()
 	})

@@ -29,7 +29,7 @@ var objects embed.FS
 const (
 	SerinNamespace = "serin-system"
 	SerinUser      = "system:serviceaccount:" + SerinNamespace + ":" + SerinAccount
-	SerinAccount   = "serin"
+	SerinAccount   = "serin-controller"
 )
 
 // user is a name with what the API server holds it for.

@@ -18,6 +18,8 @@ import (
 type Process struct {
 	Name string
 	Log  string // file with both its outputs
+	// Metrics is where it serves its own; empty: nowhere that is known.
+	Metrics string
 
 	cmd  *exec.Cmd
 	done chan struct{}
