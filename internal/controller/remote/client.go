@@ -363,7 +363,7 @@ func (f *follower) follow(ctx context.Context, alive func()) error {
 				return nil
 			}
 			alive()
-			if err := f.event(e); err != nil {
+			if err := f.event(e); err != nil || f.version == "" {
 				return err
 			}
 		}
