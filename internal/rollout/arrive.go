@@ -247,8 +247,8 @@ func (p *pass) loses() bool {
 	case st.Phase == Idle && (w == nil || w.Deleting) && p.reverts():
 		return true
 	case !lost:
-		if st.Unjudged {
-			st.Unjudged, st.Stalled = false, "" // Git brought it back
+		if st.Unjudged && p.answers(st.Stable.Revision) {
+			st.Unjudged, st.Stalled = false, "" // it came back
 			p.pausePolicy(fmt.Sprintf("%s is there again, and everything goes to %s, unjudged", st.Stable.Revision.Label(), st.Canary.Revision.Label()))
 		}
 		return false
@@ -330,8 +330,11 @@ func (p *pass) candidate() *Workload {
 // withdrawn.
 func (p *pass) arrives() bool {
 	st := &p.st
-	if !p.listed() || st.Phase == RollingBack {
+	if !p.listed() {
 		return false
+	}
+	if st.Phase == RollingBack {
+		return p.rescues()
 	}
 	c := p.candidate()
 	if st.Phase == Idle {
@@ -364,6 +367,33 @@ func (p *pass) arrives() bool {
 		return false
 	}
 	p.supersede(c)
+	return true
+}
+
+// rescues: what is taken back still has its share, because nobody of stable
+// could answer in its place, and a newer version could. It takes everything,
+// unjudged, as when stable is gone: waiting for stable would keep the fix of an
+// outage out.
+func (p *pass) rescues() bool {
+	st := &p.st
+	if st.Granted == 0 || p.canZero() {
+		return false
+	}
+	c := p.candidate()
+	if c == nil || !p.answers(c.Revision) {
+		return false
+	}
+	old, from, e := st.Canary, st.Granted, st.Ending
+	st.History = appendRing(st.History, Outcome{Revision: old.Revision, From: st.Stable.Revision, Result: e.result(), Why: e.why(), By: e.by(),
+		Started: st.Started, Ended: p.now, Exposed: st.Exposed, Harmed: st.Harmed}, 10)
+	stalled := fmt.Sprintf("%s has no ready replica and %s is being taken back: everything goes to %s, unjudged. `serin promote` makes it the stable version.",
+		st.Stable.Revision.Label(), old.Revision.Label(), c.Revision.Label())
+	n := p.event(EvStableLost, "rule", from.String(), Whole.String(), stalled)
+	p.begin(c, MoveCanary, 0, n)
+	st.Unjudged, st.Phase, st.Entered = true, Promoting, true
+	st.Step, st.Stalled = len(st.Plan)-1, stalled
+	p.grant(Whole, n)
+	p.restart()
 	return true
 }
 

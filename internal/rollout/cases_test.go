@@ -276,6 +276,18 @@ var hardCases = []hardCase{
 		b.run(2 * time.Second)
 		b.want(b.st.Granted == 0, "not switched")
 	})},
+	{10, "HeldRollbackLetsTheFixIn", "While it is held, a newer version with a ready pod takes everything, unjudged: nobody else answers well.", at(2500, func(b *bench) {
+		b.stopped[v1] = true
+		b.w(v1).Ready = 0
+		fail(b)
+		b.run(3 * time.Second)
+		b.phase(RollingBack, 2500)
+		b.add(load(v3, 2, b.now))
+		b.obs.Report = analysis.Report{}
+		b.run(5 * time.Second)
+		b.phase(Promoting, Whole)
+		b.want(b.st.Canary.Revision == v3 && b.st.Unjudged && b.st.Stalled != "", "%s: %s", b.st.Canary.Revision, b.st.Stalled)
+	})},
 	{11, "StableLost", "Everything goes to a canary that is not condemned: recorded as unjudged, Stalled.", at(2500, func(b *bench) {
 		b.drop(v1)
 		b.run(3 * time.Second)

@@ -13,6 +13,7 @@
 //	Idle -> Preparing -> Progressing(step i) -> Promoting -> Baking -> Idle (promoted)
 //	             \____________\________________\__________\--> RollingBack -> Idle (rolled back | aborted | withdrawn)
 //	a newer revision: -> Preparing(newer), while the old canary is Leaving (to 0, drained)
+//	nobody of stable answers: -> Promoting(canary; or a newer one where that is RollingBack), Unjudged and Stalled
 //
 // Paused is a set on any of them (who paused, at which weight); Waiting says
 // for what the rollout waits and for whom. Stalled says that a person is

@@ -739,3 +739,24 @@ func TestFoundRenameTests(t *testing.T) { // a test that runs is run again when 
 	b.run(3 * time.Second)
 	b.want(b.count(EvRolledBack) == 1, "the answer of the first is thrown away: a failed test is not a fail")
 }
+
+// A rollback that is held because nobody of stable could answer does not keep
+// the fix out: the newer version takes everything, unjudged.
+func TestFoundHeldRollbackLetsTheFixIn(t *testing.T) {
+	b := newBench(t).canary(2500)
+	b.stopped[v1] = true
+	b.w(v1).Ready = 0
+	b.say(VerbAbort)
+	b.run(2 * time.Second)
+	b.want(b.st.Phase == RollingBack && b.st.Granted == 2500, "held: %s at %s", b.st.Phase, b.st.Granted)
+	b.add(load(v3, 2, b.now))
+	b.run(10 * time.Second)
+	b.want(b.obs.Route.Weights[v3] == Whole && b.st.Unjudged, "the fix has %s: %s", b.obs.Route.Weights[v3], b.st.Stalled)
+	b.want((&pass{st: b.st}).condemned(v2), "v2 is not condemned any more")
+	b.w(v1).Ready = 3 // stable comes back: a person decides
+	b.run(time.Minute)
+	b.want(b.st.Granted == Whole && !b.st.Unjudged && b.st.Stable.Revision == v1, "granted %s, stable %s", b.st.Granted, b.st.Stable.Revision)
+	b.say(VerbPromote)
+	b.run(12 * time.Minute)
+	b.want(b.st.Stable.Revision == v3, "stable is %s, %s", b.st.Stable.Revision, b.st.Phase)
+}

@@ -843,6 +843,13 @@ func (e *Ending) result() Result {
 	return e.Result
 }
 
+func (e *Ending) by() string {
+	if e == nil {
+		return "rule"
+	}
+	return e.By
+}
+
 func (e *Ending) why() string {
 	if e == nil {
 		return ""

@@ -364,8 +364,11 @@ func (w *World) checkPhase(was, next rollout.State) {
 	if was.Stable.Revision == "" {
 		return // the state was lost: it goes on where the route stands
 	}
-	if was.Unjudged && to == rollout.Idle {
+	switch {
+	case was.Unjudged && to == rollout.Idle:
 		return // a person accepts what took over from a lost stable
+	case from == rollout.RollingBack && next.Unjudged && next.Canary.Revision != was.Canary.Revision:
+		return // held for want of a stable: a newer version ends the outage
 	}
 	w.failf("I17", "phase %s follows %s", to, from)
 }
