@@ -50,9 +50,10 @@ type app struct {
 	deleted    bool
 	wrong      error // what is wrong with the newest document
 	adapters
-	pending           *v1alpha1.Rollout // its traffic or workload take effect at rest
-	shared            shared
-	wroteAt, loggedAt time.Time // the status; trouble
+	pending *v1alpha1.Rollout // its traffic or workload take effect at rest
+	shared  shared
+	wroteAt time.Time            // the status
+	said    map[string]time.Time // trouble, in the log
 
 	mu      sync.Mutex
 	passed  *passed
@@ -84,7 +85,7 @@ func (c *Controller) newApp(doc *v1alpha1.Rollout) *app {
 	key := client.ObjectKeyFromObject(doc)
 	a := &app{
 		c: c, key: key, uid: doc.UID, log: c.log.With("rollout", key.String()),
-		count: newCounts(), passes: map[string]float64{}, decided: map[decisionKey]float64{},
+		count: newCounts(), said: map[string]time.Time{}, passes: map[string]float64{}, decided: map[decisionKey]float64{},
 	}
 	a.store = status.New(c.mgr.GetAPIReader(), c.mgr.GetClient().Status(), key, doc.UID)
 	a.inbox = &inbox{client: c.client, key: key, events: a.eventsNow, now: time.Now}

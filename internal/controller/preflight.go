@@ -40,6 +40,9 @@ func (a *app) Check(ctx context.Context, stable, canary rollout.Revision) ([]rol
 	}
 	var out []rollout.Finding
 	out = append(out, serviceFindings(services, versions, label, stable, canary)...)
+	for _, m := range a.c.rights.missing(ctx, a.key.Namespace, neededFor(a.doc)) {
+		out = append(out, m.finding())
+	}
 	if canary != "" {
 		seen, err := a.workloads.Observe(ctx)
 		if err != nil {
@@ -48,9 +51,6 @@ func (a *app) Check(ctx context.Context, stable, canary rollout.Revision) ([]rol
 		doc := a.doc.DeepCopy()
 		doc.Default()
 		out = append(out, autoscalerFindings(seen, doc.Spec.Capacity.HPA, stable, canary)...)
-		for _, m := range a.c.rights.missing(ctx, a.key.Namespace, neededFor(doc)) {
-			out = append(out, m.finding())
-		}
 		out = append(out, a.sharedFindings(ctx, versions, stable, canary)...)
 	}
 	if routed, ok := any(a.router).(interface {

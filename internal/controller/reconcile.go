@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"runtime/debug"
 	"slices"
 	"time"
@@ -244,8 +245,8 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 }
 
 // publishEvery is how soon after the last write of the status another one is
-// made only for people to read, while something moves: what a save will write in
-// a moment anyway need not be written twice.
+// made only for people to read: what a save will write in a moment anyway need
+// not be written twice.
 const publishEvery = time.Second
 
 // publish makes the status say what the pass saw. It says when to try again;
@@ -255,7 +256,7 @@ func (a *app) publish(ctx context.Context, res engine.Result) time.Duration {
 	if res.Wrote.State {
 		a.wroteAt = now
 	}
-	if rest := publishEvery - now.Sub(a.wroteAt); moves(res.State) && rest > 0 {
+	if rest := publishEvery - now.Sub(a.wroteAt); rest > 0 {
 		return rest
 	}
 	wrote, err := a.store.Publish(ctx, res)
@@ -367,16 +368,26 @@ func (a *app) keep(res engine.Result, err error, took time.Duration) {
 	a.passes[outcome]++
 	a.mu.Unlock()
 	a.c.meter.took(took)
-	if err != nil && (was == nil || was.err == nil || began(res, was) || time.Since(a.loggedAt) > time.Minute) {
-		a.loggedAt = time.Now()
+	if err != nil && a.news(err) {
 		a.log.Warn("a pass had trouble", "err", err)
 	}
 	a.sayViolation(err, res)
 }
 
-// began says that the pass did something, so that its trouble is news.
-func began(res engine.Result, was *passed) bool {
-	return res.Wrote.Traffic || len(res.Wrote.Scale) > 0 || was.result.State.Phase != res.State.Phase
+// news says whether trouble is worth a line in the log: not when the like of it
+// was said within the last minute.
+func (a *app) news(err error) bool {
+	like := err.Error()
+	if len(like) > 40 {
+		like = like[:40]
+	}
+	now := time.Now()
+	maps.DeleteFunc(a.said, func(_ string, at time.Time) bool { return now.Sub(at) > time.Minute })
+	_, known := a.said[like]
+	if !known {
+		a.said[like] = now
+	}
+	return !known
 }
 
 func jsonOf(v any) string {

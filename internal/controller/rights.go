@@ -38,7 +38,19 @@ func newRights(c client.Client) *rights { return &rights{c: c, known: map[string
 
 // neededFor lists what a rollout of this document may come to need.
 func neededFor(doc *v1alpha1.Rollout) []right {
-	need := []right{
+	return slices.DeleteFunc(allRights(), func(r right) bool {
+		switch {
+		case r.resource == "horizontalpodautoscalers":
+			return doc.Spec.Capacity.HPA == v1alpha1.HPAIgnore
+		case r.verb == "delete":
+			return doc.Spec.Promotion.Retire != v1alpha1.RetireDelete && doc.Spec.Rollback.Retire != v1alpha1.RetireDelete
+		}
+		return false
+	})
+}
+
+func allRights() []right {
+	return []right{
 		{"serin.dev", "rollouts/status", "patch", "decisions cannot be recorded, and nothing is done that is not"},
 		{"serin.dev", "rollouts", "patch", "the finalizer that gives traffic back cannot be added"},
 		{"apps", "deployments", "patch", "replicas cannot follow the weight"},
@@ -47,14 +59,9 @@ func neededFor(doc *v1alpha1.Rollout) []right {
 		{"", "pods", "list", "why a version is not ready, and its figures, cannot be read"},
 		{"", "pods", "watch", "why a version is not ready, and its figures, cannot be read"},
 		{"events.k8s.io", "events", "create", "nobody is told of decisions by events"},
+		{"autoscaling", "horizontalpodautoscalers", "patch", "an autoscaler's minimum cannot be held (capacity.hpa: HoldMinimum)"},
+		{"apps", "deployments", "delete", "old versions cannot be deleted (retire: Delete)"},
 	}
-	if doc.Spec.Capacity.HPA != v1alpha1.HPAIgnore {
-		need = append(need, right{"autoscaling", "horizontalpodautoscalers", "patch", "an autoscaler's minimum cannot be held (capacity.hpa: HoldMinimum)"})
-	}
-	if doc.Spec.Promotion.Retire == v1alpha1.RetireDelete || doc.Spec.Rollback.Retire == v1alpha1.RetireDelete {
-		need = append(need, right{"apps", "deployments", "delete", "old versions cannot be deleted (retire: Delete)"})
-	}
-	return need
 }
 
 // missing says which of the rights are not there. Where that cannot be found
@@ -63,13 +70,13 @@ func (r *rights) missing(ctx context.Context, namespace string, need []right) []
 	r.mu.Lock()
 	g, known := r.known[namespace]
 	r.mu.Unlock()
-	if !known || len(g.missing) > 0 && time.Since(g.at) > askAgain {
+	if !known || slices.ContainsFunc(g.missing, func(m right) bool { return slices.Contains(need, m) }) && time.Since(g.at) > askAgain {
 		review := &authorizationv1.SelfSubjectRulesReview{Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: namespace}}
 		if err := r.c.Create(ctx, review); err != nil || review.Status.Incomplete {
 			return nil
 		}
 		g = granted{at: time.Now()}
-		for _, want := range need {
+		for _, want := range allRights() {
 			if !slices.ContainsFunc(review.Status.ResourceRules, func(rule authorizationv1.ResourceRule) bool { return allows(rule, want) }) {
 				g.missing = append(g.missing, want)
 			}
