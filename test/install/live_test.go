@@ -1,11 +1,13 @@
 package install
 
 import (
+	"context"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -19,7 +21,7 @@ const documents = "../../api/v1alpha1/testdata/documents"
 func TestDocumentsAreLetIn(t *testing.T) {
 	ctx := live(t)
 	namespace(t, "documents")
-	for _, name := range []string{"smallest", "everything", "bluegreen", "other-kinds", "steps-without-the-end", "same"} {
+	for _, name := range []string{"smallest", "everything", "bluegreen", "steps-without-the-end", "same"} {
 		t.Run(name, func(t *testing.T) {
 			files, _ := filepath.Glob(filepath.Join(documents, name+".[yj]*"))
 			if len(files) != 1 {
@@ -247,14 +249,12 @@ func TestTheControllersAccountIsBounded(t *testing.T) {
 	ours := as(t, controller, "system:serviceaccounts", "system:serviceaccounts:serin-system")
 	things := goods(t, "shop", shop+rollout)
 	// The policies' view of the namespace's Rollouts is a watch behind.
-	for try := 0; ; try++ {
-		err := ours.Patch(ctx, things["Deployment"].DeepCopy(), client.RawPatch(types.JSONPatchType, []byte(fields[0].patch)), client.DryRunAll)
-		if err == nil {
-			break
-		}
-		if try > 100_000 || !strings.Contains(err.Error(), "param") {
-			t.Fatal(err)
-		}
+	wait, done := context.WithTimeout(ctx, 20*time.Second)
+	defer done()
+	if err := eventually(wait, func() error {
+		return ours.Patch(ctx, things["Deployment"].DeepCopy(), client.RawPatch(types.JSONPatchType, []byte(fields[0].patch)), client.DryRunAll)
+	}); err != nil {
+		t.Fatal(err)
 	}
 	for _, f := range fields {
 		patch := func(c client.Client) error {
@@ -296,6 +296,42 @@ func TestNothingIsWrittenWhereThereIsNoRollout(t *testing.T) {
 	}
 	if err := ours.Delete(ctx, things["Deployment"], client.DryRunAll); err == nil || !strings.Contains(err.Error(), "no params found") {
 		t.Errorf("deleting: %v", err)
+	}
+}
+
+// With the right to scale alone (profile routes-only) the same holds.
+func TestScaling(t *testing.T) {
+	ctx := live(t)
+	for ns, want := range map[string]string{"scaled": "", "unscaled": "no params found"} {
+		docs := strings.SplitN(shop, "---", 2)[0]
+		if want == "" {
+			docs += "\n---\n" + rollout
+		}
+		things := goods(t, ns, docs)
+		err := apply(ctx, admin, "{apiVersion: rbac.authorization.k8s.io/v1, kind: Role, metadata: {name: scale, namespace: "+ns+"}, rules: [{apiGroups: [apps], resources: [deployments/scale], verbs: [patch]}]}")
+		if err == nil {
+			err = apply(ctx, admin, "{apiVersion: rbac.authorization.k8s.io/v1, kind: RoleBinding, metadata: {name: scale, namespace: "+ns+"}, roleRef: {apiGroup: rbac.authorization.k8s.io, kind: Role, name: scale}, subjects: [{kind: ServiceAccount, name: serin-controller, namespace: serin-system}]}")
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		ours := as(t, controller, "system:serviceaccounts", "system:serviceaccounts:serin-system")
+		patch := client.RawPatch(types.JSONPatchType, []byte(`[{"op":"replace","path":"/spec/replicas","value":3}]`))
+		wait, done := context.WithTimeout(ctx, 20*time.Second) // roles and the policies' view of Rollouts are a watch behind
+		err = eventually(wait, func() error {
+			err := ours.SubResource("scale").Patch(ctx, things["Deployment"].DeepCopy(), patch, client.DryRunAll)
+			if want != "" && err != nil && strings.Contains(err.Error(), want) {
+				return nil
+			}
+			if want != "" {
+				return fmt.Errorf("want %q: %w", want, orNone(err))
+			}
+			return err
+		})
+		done()
+		if err != nil {
+			t.Errorf("%s: %v", ns, err)
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -176,6 +177,7 @@ func shorter(text string) string {
 // Render gives the chart's objects as text, in the order in which they are to
 // be applied.
 func Render(dir string, crds map[string]string, values map[string]any) ([]string, error) {
+	slog.SetLogLoggerLevel(slog.LevelWarn) // the loader remarks on every link
 	chart, err := loader.LoadDir(dir)
 	if err != nil {
 		return nil, err
