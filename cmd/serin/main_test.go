@@ -29,7 +29,7 @@ var update = flag.Bool("update", false, "write golden files anew")
 // daemon that they start, for its shims and for the application.
 func TestMain(m *testing.M) {
 	process.RunShimIfAsked()
-	testscript.Main(m, map[string]func(){"serin": main})
+	testscript.Main(m, map[string]func(){"serin": main, "kubectl-serin": main, "kubectl_complete-serin": main})
 }
 
 // TestScripts runs every verb as a person would, good and bad input, against
