@@ -560,6 +560,7 @@ func TestTheJudgeSeesABadCanary(t *testing.T) {
 		got := look(t, s)
 		r := judge.Look(analysis.Look{Time: now, Stable: string(v1), Canary: string(v2), Live: true, Weight: 0.05, NextWeight: 0.25, StablePods: got.Stable, CanaryPods: got.Canary})
 		if r.Verdict == analysis.Fail {
+			t.Logf("after %d looks", i)
 			if i < 2 {
 				t.Errorf("after %d looks, which is too soon for evidence", i)
 			}

@@ -2,11 +2,11 @@ package prometheus
 
 import (
 	"context"
+	"fmt"
 	"math"
 	"sync"
 	"time"
 
-	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
 
 	"github.com/serin-dev/serin/internal/analysis"
@@ -127,7 +127,7 @@ func (r *Reader) number(t *Template, v Values) analysis.Reading {
 	if err != nil {
 		return failed(&Error{Fault: BadQuery, Detail: err.Error()})
 	}
-	got, e := r.query(r.ctx, query, v1.WithTimeout(r.c.Timeout), v1.WithLookbackDelta(customLookback))
+	got, e := r.query(r.ctx, query, lookbackDelta(customLookback))
 	if e != nil {
 		return failed(e)
 	}
@@ -145,24 +145,18 @@ func (r *Reader) resting() *Error {
 }
 
 // readingOf sorts an answer: one number, or one of the answers that are none.
-func readingOf(v model.Value) analysis.Reading {
-	var x float64
-	switch v := v.(type) {
-	case *model.Scalar:
-		x = float64(v.Value)
-	case model.Vector:
-		switch {
-		case len(v) == 0:
-			return analysis.Reading{Answer: analysis.Empty}
-		case len(v) > 1:
-			return analysis.Reading{Answer: analysis.Several, Detail: plural(len(v))}
-		case v[0] == nil || v[0].Histogram != nil:
-			return analysis.Reading{Answer: analysis.SourceFailed, Detail: "a histogram where one number is meant"}
-		}
-		x = float64(v[0].Value)
-	default:
-		return analysis.Reading{Answer: analysis.SourceFailed, Detail: "a " + typeOf(v) + " where one number is meant"}
+func readingOf(got *result) analysis.Reading {
+	switch {
+	case got.kind != "vector" && got.kind != "scalar":
+		return analysis.Reading{Answer: analysis.SourceFailed, Detail: "a " + got.kind + " where one number is meant"}
+	case len(got.values) == 0:
+		return analysis.Reading{Answer: analysis.Empty}
+	case len(got.values) > 1:
+		return analysis.Reading{Answer: analysis.Several, Detail: fmt.Sprintf("%d series where one is meant", len(got.values))}
+	case got.values[0].histogram:
+		return analysis.Reading{Answer: analysis.SourceFailed, Detail: "a histogram where one number is meant"}
 	}
+	x := got.values[0].v
 	if math.IsNaN(x) || math.IsInf(x, 0) {
 		return analysis.Reading{Answer: analysis.NotANumber, Detail: model.SampleValue(x).String()}
 	}

@@ -11,8 +11,6 @@ import (
 	"net/url"
 	"strings"
 	"time"
-
-	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 )
 
 // Fault says what kind of answer it was instead of figures.
@@ -123,8 +121,6 @@ func (d *door) RoundTrip(r *http.Request) (*http.Response, error) {
 	switch resp.StatusCode {
 	case http.StatusOK, http.StatusBadRequest, http.StatusUnprocessableEntity:
 		return resp, nil // the API's own words are in it
-	case http.StatusMethodNotAllowed, http.StatusNotImplemented:
-		return resp, nil // the client tries GET instead of POST
 	case http.StatusServiceUnavailable:
 		// The API says of a query that took it too long that it is unavailable.
 		head, _ := io.ReadAll(io.LimitReader(resp.Body, 4<<10))
@@ -166,7 +162,7 @@ func (d *door) sort(err error) *Error {
 		return known
 	}
 	var status *statusError
-	var said *v1.Error
+	var cut *cutError
 	var unknown x509.UnknownAuthorityError
 	var name x509.HostnameError
 	var invalid x509.CertificateInvalidError
@@ -181,18 +177,8 @@ func (d *door) sort(err error) *Error {
 		return &Error{Fault: Slow, cause: err}
 	case errors.As(err, &unknown), errors.As(err, &name), errors.As(err, &invalid), errors.As(err, &verify), errors.As(err, &record):
 		return &Error{Fault: NotTrusted}
-	case errors.As(err, &said):
-		switch said.Type {
-		case v1.ErrBadData:
-			return &Error{Fault: BadQuery, Detail: d.clip(said.Msg)}
-		case v1.ErrExec:
-			return &Error{Fault: TooMuch, Detail: d.clip(said.Msg)}
-		case v1.ErrTimeout, v1.ErrCanceled:
-			return &Error{Fault: Slow}
-		case v1.ErrServer:
-			return &Error{Fault: ServerFailed, Detail: d.clip(said.Msg)}
-		}
-		return &Error{Fault: NotPrometheus}
+	case errors.As(err, &cut):
+		return &Error{Fault: Unreachable, Detail: "the answer was cut off"}
 	}
 	var network *url.Error
 	if errors.As(err, &network) {
@@ -218,6 +204,21 @@ func (e *statusError) sort() *Error {
 	return &Error{Fault: NotPrometheus, Detail: detail}
 }
 
+// refusal is what the API says went wrong.
+func (d *door) refusal(kind, said string) *Error {
+	switch kind {
+	case "bad_data":
+		return &Error{Fault: BadQuery, Detail: d.clip(said)}
+	case "execution":
+		return &Error{Fault: TooMuch, Detail: d.clip(said)}
+	case "timeout", "canceled":
+		return &Error{Fault: Slow}
+	case "internal", "unavailable":
+		return &Error{Fault: ServerFailed, Detail: d.clip(said)}
+	}
+	return &Error{Fault: NotPrometheus}
+}
+
 // clip makes a server's words fit to be shown.
 func (d *door) clip(s string) string {
 	const most = 200
@@ -232,5 +233,3 @@ func (d *door) clip(s string) string {
 	}
 	return s
 }
-
-func plural(n int) string { return fmt.Sprintf("%d series where one is meant", n) }

@@ -7,8 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/prometheus/client_golang/api"
-	v1 "github.com/prometheus/client_golang/api/prometheus/v1"
 	"github.com/prometheus/common/model"
 
 	"github.com/serin-dev/serin/internal/metric"
@@ -20,7 +18,7 @@ type Reader struct {
 	c         Config
 	door      *door
 	transport *http.Transport
-	api       v1.API
+	client    *http.Client
 	ctx       context.Context // of what it asks; ended by Close
 	end       context.CancelFunc
 	running   sync.WaitGroup
@@ -49,11 +47,7 @@ func New(c Config) (*Reader, error) {
 	r := &Reader{c: c, transport: t, views: map[*Source]bool{}, batch: c.Batch}
 	r.door = &door{next: t, tenant: c.Tenant, maxAnswer: c.MaxAnswer,
 		sign: &credentials{bearer: c.Bearer, bearerFile: c.BearerFile, user: c.User, password: c.Password, file: c.PasswordFile}}
-	client, err := api.NewClient(api.Config{Address: c.Address, RoundTripper: r.door})
-	if err != nil {
-		return nil, fmt.Errorf("prometheus: %w", err)
-	}
-	r.api = v1.NewAPI(client)
+	r.client = &http.Client{Transport: r.door}
 	r.ctx, r.end = context.WithCancel(context.Background())
 	return r, nil
 }
@@ -292,54 +286,11 @@ func (q *questions) names(k kind) []metric.Names {
 	return out
 }
 
-// raw asks for raw samples.
-func (r *Reader) raw(query string) (model.Matrix, *Error) {
-	v, err := r.query(r.ctx, query, v1.WithTimeout(r.c.Timeout))
-	if err != nil {
-		return nil, err
-	}
-	m, ok := v.(model.Matrix)
-	if !ok {
-		return nil, &Error{Fault: NotPrometheus, Detail: fmt.Sprintf("a %s instead of samples", typeOf(v))}
-	}
-	return m, nil
-}
-
-// query asks one question. What comes with warnings may not be whole, and is
-// no answer.
-func (r *Reader) query(ctx context.Context, query string, opts ...v1.Option) (model.Value, *Error) {
-	ctx, cancel := context.WithTimeout(ctx, r.c.Timeout)
-	defer cancel()
-	r.mu.Lock()
-	r.asked++
-	r.mu.Unlock()
-	v, warnings, _, err := r.api.Query(ctx, query, time.Time{}, opts...)
-	switch {
-	case err != nil:
-		return nil, r.door.sort(err)
-	case len(warnings) > 0:
-		return nil, &Error{Fault: Partial, Detail: r.door.clip(warnings[0])}
-	case v == nil:
-		return nil, &Error{Fault: NotPrometheus}
-	}
-	return v, nil
-}
-
-func typeOf(v model.Value) string {
-	if v == nil {
-		return "nothing"
-	}
-	return v.Type().String()
-}
-
 // take hands the series to the views that asked for their pods.
 func (q *questions) take(k kind, views []*Source, matrix model.Matrix) {
 	c := &q.r.c
 	found := map[podKey]*podSeries{}
 	for _, s := range matrix {
-		if s == nil || len(s.Values)+len(s.Histograms) == 0 {
-			continue
-		}
 		key := podKey{string(s.Metric[model.LabelName(c.NamespaceLabel)]), string(s.Metric[model.LabelName(c.PodLabel)])}
 		p := found[key]
 		if p == nil {
