@@ -48,6 +48,7 @@ type app struct {
 	doc        *v1alpha1.Rollout
 	generation int64 // of the last document that was looked at, good or not
 	deleted    bool
+	gone       bool  // the object was let go
 	wrong      error // what is wrong with the newest document
 	adapters
 	pending *v1alpha1.Rollout // its traffic or workload take effect at rest

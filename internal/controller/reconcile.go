@@ -117,7 +117,7 @@ func (a *app) reconcile(ctx context.Context, doc *v1alpha1.Rollout) time.Duratio
 		a.c.trip(a.key)
 	}
 	has := slices.Contains(doc.Finalizers, Finalizer)
-	if doc.DeletionTimestamp != nil && !has {
+	if doc.DeletionTimestamp != nil && (!has || a.gone) {
 		return 0 // it goes without us
 	}
 	err := a.follow(doc)
@@ -290,8 +290,8 @@ func (a *app) ending(ctx context.Context, doc *v1alpha1.Rollout, res engine.Resu
 	switch {
 	case !has:
 		return 0
-	case !moves(res.State):
-		why = "traffic is as it is at rest"
+	case !moves(res.State) && len(res.Decision.Scale) == 0:
+		why = "traffic is as it is at rest, and nothing is owed to anybody"
 	case res.Seen.Route.Known == rollout.Absent:
 		why = "the route is gone, and the split with it"
 	case res.Seen.Workloads.Known == rollout.Absent:
@@ -310,6 +310,7 @@ func (a *app) letGo(ctx context.Context, doc *v1alpha1.Rollout, why string) time
 		return time.Second
 	}
 	a.log.Info("the Rollout is let go", "why", why)
+	a.gone = true
 	return 0
 }
 
