@@ -330,23 +330,35 @@ func invalid(last v1alpha1.RolloutStatus, generation int64, problem error, now t
 	return out
 }
 
-// same says whether people and programs read the same in both.
+// same says whether people read the same in both.
 func same(a, b v1alpha1.RolloutStatus) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
+	x, errX := json.Marshal(bare(a))
+	y, errY := json.Marshal(bare(b))
 	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 // alike says whether two statuses differ in nothing but numbers that run.
 func alike(a, b v1alpha1.RolloutStatus) bool { return same(still(a), still(b)) }
 
+// bare is a status without the copy, which is most of it.
+func bare(st v1alpha1.RolloutStatus) v1alpha1.RolloutStatus {
+	st.State, st.Told, st.Copy, st.N, st.Decisions, st.History = nil, 0, "", 0, nil, nil
+	if st.Evidence != nil {
+		ev := *st.Evidence
+		ev.Saved, ev.Digest, ev.SavedAt = "", "", nil
+		st.Evidence = &ev
+	}
+	return st
+}
+
 var digits = regexp.MustCompile(`[0-9]+([.:,][0-9]+)*`)
 
 // still is a status without what runs.
 func still(st v1alpha1.RolloutStatus) v1alpha1.RolloutStatus {
+	st = bare(st)
 	st = *st.DeepCopy()
 	quiet := func(s string) string { return digits.ReplaceAllString(s, "#") }
-	st.State, st.Evidence, st.Until, st.Weight.Seen, st.Exposed, st.Harmed = nil, nil, nil, nil, 0, 0
+	st.Evidence, st.Until, st.Weight.Seen, st.Exposed, st.Harmed = nil, nil, nil, nil, 0, 0
 	st.Message = quiet(st.Message)
 	for i := range st.Conditions {
 		c := &st.Conditions[i]
