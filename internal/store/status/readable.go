@@ -358,7 +358,7 @@ func still(st v1alpha1.RolloutStatus) v1alpha1.RolloutStatus {
 	st = bare(st)
 	st = *st.DeepCopy()
 	quiet := func(s string) string { return digits.ReplaceAllString(s, "#") }
-	st.Evidence, st.Until, st.Weight.Seen, st.Exposed, st.Harmed = nil, nil, nil, nil, 0, 0
+	st.Evidence, st.Until, st.Weight.Seen, st.Exposed, st.Harmed = nil, nil, nil, 0, 0
 	st.Message = quiet(st.Message)
 	for i := range st.Conditions {
 		c := &st.Conditions[i]
