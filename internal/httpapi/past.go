@@ -202,6 +202,9 @@ func (p *past) add(ref Ref, v RolloutView) {
 	case now < last+fineStep.Milliseconds()*9/10 && moving == t.moving && t.last != nil && sameFrame(t.last.view, v):
 		return
 	}
+	if now == last {
+		now++ // two things in one millisecond are one after the other
+	}
 	t.moving = moving
 	if t.last == nil || !sameFrame(t.last.view, v) || !sameMetrics(t.last.metrics, v.Figures) {
 		t.last = frameOf(v)
