@@ -3,6 +3,7 @@ module github.com/serin-dev/serin/tools/config
 go 1.26.0
 
 require (
+	github.com/yuin/gopher-lua v1.1.2
 	go.yaml.in/yaml/v2 v2.4.4
 	helm.sh/helm/v4 v4.3.1
 	sigs.k8s.io/yaml v1.6.0
