@@ -12,6 +12,7 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/serin-dev/serin/internal/controller"
+	"github.com/serin-dev/serin/internal/metric/prometheus"
 )
 
 // controllerVerb is the host in a cluster. It is made here, and not among the
@@ -22,6 +23,7 @@ func controllerVerb() *cobra.Command {
 		kubeconfig string
 		kubectx    string
 		scrape     []string
+		prom       prometheus.Config
 		verbose    bool
 	)
 	cmd := &cobra.Command{
@@ -44,6 +46,9 @@ It runs in the cluster with the rights of its service account, or outside with
 			o.Version = versionOf()
 			if o.LeaseNamespace == "" {
 				o.LeaseNamespace = os.Getenv("POD_NAMESPACE")
+			}
+			if prom.Address != "" {
+				o.Prometheus = &prom
 			}
 			for i, s := range scrape {
 				p, err := netip.ParsePrefix(s)
@@ -80,6 +85,16 @@ It runs in the cluster with the rights of its service account, or outside with
 	f.DurationVar(&o.Settle, "settle", 0, "time that a route change needs to be in force, in place of the documents' (default: as they say)")
 	f.DurationVar(&o.Engine.ReadTimeout, "read-timeout", 2*time.Second, "longest wait for one read of a pass")
 	f.StringVar(&o.RecordDir, "record-dir", "", "folder for observation records, which `serin replay` reads (default: none)")
+	f.StringVar(&prom.Address, "prometheus", "", "Prometheus that is asked for figures and for the documents' queries, such as http://prometheus.monitoring:9090 (default: none)")
+	f.StringVar(&prom.CAFile, "prometheus-ca", "", "PEM file of who may sign its certificate")
+	f.StringVar(&prom.CertFile, "prometheus-cert", "", "PEM file of the certificate that is shown to it")
+	f.StringVar(&prom.KeyFile, "prometheus-key", "", "PEM file of that certificate's key")
+	f.StringVar(&prom.ServerName, "prometheus-server-name", "", "name that its certificate is checked for (default: the address's)")
+	f.StringVar(&prom.BearerFile, "prometheus-token-file", "", "file with the bearer token that it is asked with; read again when it changes")
+	f.StringVar(&prom.User, "prometheus-user", "", "user that it is asked as")
+	f.StringVar(&prom.PasswordFile, "prometheus-password-file", "", "file with that user's password; read again when it changes")
+	f.StringVar(&prom.Tenant, "prometheus-tenant", "", "tenant, sent as X-Scope-OrgID")
+	f.DurationVar(&prom.Every, "prometheus-every", 0, "how often one kind of figure is asked for at most (default 5s)")
 	f.StringSliceVar(&scrape, "scrape-allow", nil, "address range of pods that may be asked for figures although no pod is usually there; may be repeated")
 	f.BoolVarP(&verbose, "verbose", "v", false, "log more")
 	return cmd

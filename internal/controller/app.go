@@ -20,7 +20,7 @@ import (
 	"github.com/serin-dev/serin/internal/analysis"
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/httpapi"
-	"github.com/serin-dev/serin/internal/metric/podscrape"
+	"github.com/serin-dev/serin/internal/metric"
 	"github.com/serin-dev/serin/internal/record"
 	"github.com/serin-dev/serin/internal/rollout"
 	"github.com/serin-dev/serin/internal/router/istio"
@@ -46,6 +46,7 @@ type app struct {
 	engine *engine.Engine
 	// What the last good document says, and what is made of it.
 	doc        *v1alpha1.Rollout
+	spec       *rollout.Spec
 	generation int64 // of the last document that was looked at, good or not
 	deleted    bool
 	gone       bool  // the object was let go
@@ -70,7 +71,7 @@ type app struct {
 type adapters struct {
 	workloads *deployment.Workloads
 	router    *istio.Router
-	source    *podscrape.Source
+	samples   *metric.Joined
 	selector  labels.Selector
 }
 
@@ -151,6 +152,7 @@ func (a *app) follow(doc *v1alpha1.Rollout) error {
 			a.pending = doc.DeepCopy()
 		}
 	}
+	a.spec = &spec
 	a.doc, a.generation, a.wrong, a.deleted = doc.DeepCopy(), doc.Generation, nil, doc.DeletionTimestamp != nil
 	a.store.Follow(doc.Generation)
 	a.checks.follow(doc)
@@ -180,6 +182,9 @@ func (a *app) specOf(doc *v1alpha1.Rollout) (rollout.Spec, analysis.Config, erro
 			errs = append(errs, fmt.Errorf("spec.strategy step %d: this controller runs no jobs yet; give the test a webhook", i+1))
 		}
 	}
+	if _, err := queriesOf(doc); err != nil {
+		errs = append(errs, err)
+	}
 	if a.c.o.Settle > 0 {
 		spec.Settle = a.c.o.Settle
 	}
@@ -189,7 +194,7 @@ func (a *app) specOf(doc *v1alpha1.Rollout) (rollout.Spec, analysis.Config, erro
 // sameObjects says whether two documents are about the same objects.
 func sameObjects(a, b *v1alpha1.Rollout) bool {
 	return jsonOf(a.Spec.Workload) == jsonOf(b.Spec.Workload) && jsonOf(a.Spec.Traffic) == jsonOf(b.Spec.Traffic) &&
-		a.Spec.Analysis.Source == b.Spec.Analysis.Source
+		a.Spec.Analysis.Source == b.Spec.Analysis.Source && jsonOf(a.Spec.Analysis.Metrics) == jsonOf(b.Spec.Analysis.Metrics)
 }
 
 func (a *app) begin(doc *v1alpha1.Rollout, spec rollout.Spec, cfg analysis.Config) error {
@@ -250,7 +255,9 @@ func (a *app) adapt(doc *v1alpha1.Rollout) error {
 	if next.router, err = istio.New(cfg); err != nil {
 		return err
 	}
-	next.source = a.c.scraper.For(metricPods{func() *deployment.Workloads { return next.workloads }})
+	if next.samples, err = a.c.figures(doc, metricPods{next.workloads}); err != nil {
+		return err
+	}
 	if a.pods != nil && next.selector.String() != a.selector.String() {
 		a.pods.end()
 		a.pods = nil
@@ -264,6 +271,14 @@ func (a *app) adapt(doc *v1alpha1.Rollout) error {
 	a.adapters = next
 	a.c.index.set(a.key, about{selector: selector, routes: a.routes(), rules: a.rules()})
 	return nil
+}
+
+// steps are the plan's, as the document has them.
+func (a *app) steps() []rollout.Step {
+	if a.spec == nil {
+		return nil
+	}
+	return a.spec.Steps
 }
 
 func (a *app) objects(kind string) []types.NamespacedName {
@@ -290,8 +305,8 @@ func (a *app) services(ctx context.Context) ([]types.NamespacedName, error) {
 			}
 			return nil, fmt.Errorf("reading VirtualService %s: %w", key, err)
 		}
-		for _, d := range destinationsOf(vs.Object) {
-			if s, ok := serviceOf(d.host, key.Namespace); ok && !slices.Contains(out, s) {
+		for _, host := range hostsOf(vs.Object) {
+			if s, ok := serviceOf(host, key.Namespace); ok && !slices.Contains(out, s) {
 				out = append(out, s)
 			}
 		}
@@ -303,7 +318,6 @@ func (a *app) services(ctx context.Context) ([]types.NamespacedName, error) {
 type (
 	currentWorkloads struct{ a *app }
 	currentRouter    struct{ a *app }
-	currentSamples   struct{ a *app }
 )
 
 func (p currentWorkloads) Observe(ctx context.Context) (rollout.Workloads, error) {
@@ -320,19 +334,6 @@ func (p currentRouter) Observe(ctx context.Context) (rollout.Route, error) {
 
 func (p currentRouter) Apply(ctx context.Context, want rollout.Traffic) error {
 	return p.a.router.Apply(ctx, want)
-}
-
-func (p currentSamples) Look(ctx context.Context, stable, canary rollout.Revision) (engine.Sampled, error) {
-	s, err := p.a.source.Look(ctx, stable, canary)
-	if p.a.c.o.Custom != nil && len(p.a.doc.Spec.Analysis.Metrics) > 0 {
-		custom, customErr := p.a.c.o.Custom.Look(ctx, p.a.doc, stable, canary)
-		s.Custom = custom
-		err = errors.Join(err, customErr)
-		if len(custom) > 0 {
-			err = nil // half of the figures are figures
-		}
-	}
-	return s, err
 }
 
 // listen remembers what is decided, for those who answer commands.
@@ -386,6 +387,3 @@ func (a *app) view() (httpapi.RolloutView, *passed, bool) {
 		Seen: p.result.Seen, Decision: p.result.Decision, Time: p.result.At,
 	}), p, true
 }
-
-// Choose implements engine.Chooser: the pods are asked.
-func (p currentSamples) Choose(context.Context, string) string { return "pods" }

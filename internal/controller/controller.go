@@ -32,6 +32,7 @@ import (
 
 	"github.com/serin-dev/serin/api/v1alpha1"
 	"github.com/serin-dev/serin/internal/metric/podscrape"
+	"github.com/serin-dev/serin/internal/metric/prometheus"
 )
 
 // Lease and its times: a leader that hangs is replaced within 6 s, and stops by
@@ -60,6 +61,7 @@ type Controller struct {
 	index   *index
 	meter   *meter
 	scraper *podscrape.Scraper
+	prom    *prometheus.Reader // nil: no Prometheus
 	rights  *rights
 	runtime ctrl.Controller
 
@@ -126,6 +128,11 @@ func New(config *rest.Config, o Options) (*Controller, error) {
 	c.mgr = mgr
 	c.client = newOwnClient(mgr.GetClient())
 	c.scraper = podscrape.New(podscrape.Options{Allow: o.Scrape})
+	if o.Prometheus != nil {
+		if c.prom, err = prometheus.New(*o.Prometheus); err != nil {
+			return nil, err
+		}
+	}
 	c.rights = newRights(mgr.GetClient())
 	c.meter = newMeter(c)
 	if err := errors.Join(
@@ -207,6 +214,9 @@ func (c *Controller) Run(ctx context.Context) error {
 		a.close()
 	}
 	c.scraper.Close()
+	if c.prom != nil {
+		c.prom.Close()
+	}
 	if err != nil {
 		return fmt.Errorf("the controller ended: %w", err)
 	}

@@ -6,14 +6,11 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 )
 
-// destination is one that a VirtualService names.
-type destination struct{ host, subset string }
-
-// destinationsOf lists the destinations of a VirtualService's routes. The
+// hostsOf lists the hosts that a VirtualService's routes send to. The
 // object is as the API server gave it: anything may be of any type, or missing.
-func destinationsOf(vs map[string]any) []destination {
+func hostsOf(vs map[string]any) []string {
 	spec, _ := vs["spec"].(map[string]any)
-	var out []destination
+	var out []string
 	for _, kind := range []string{"http", "tls", "tcp"} {
 		routes, _ := spec[kind].([]any)
 		for _, r := range routes {
@@ -23,9 +20,8 @@ func destinationsOf(vs map[string]any) []destination {
 				part, _ := p.(map[string]any)
 				d, _ := part["destination"].(map[string]any)
 				host, _ := d["host"].(string)
-				subset, _ := d["subset"].(string)
 				if host != "" {
-					out = append(out, destination{host, subset})
+					out = append(out, host)
 				}
 			}
 		}

@@ -1,7 +1,6 @@
 package controller
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -10,10 +9,8 @@ import (
 
 	"k8s.io/apimachinery/pkg/util/validation"
 
-	"github.com/serin-dev/serin/api/v1alpha1"
-	"github.com/serin-dev/serin/internal/analysis"
 	"github.com/serin-dev/serin/internal/engine"
-	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/metric/prometheus"
 )
 
 // Options of a Controller. The zero value watches all namespaces, leads without
@@ -47,9 +44,9 @@ type Options struct {
 	// no pod is usually there (a cluster on one machine).
 	Scrape []netip.Prefix
 
-	// Custom makes the source of custom metrics of one rollout; nil: none are
-	// answered.
-	Custom CustomSource
+	// Prometheus is asked for figures and for the documents' own queries; nil:
+	// there is none.
+	Prometheus *prometheus.Config
 
 	// RecordDir, where given, gets an observation record of every rollout.
 	RecordDir string
@@ -89,10 +86,4 @@ func (o *Options) complete() error {
 		errs = append(errs, fmt.Errorf("settle %s: a time of at least 0 is meant", o.Settle))
 	}
 	return errors.Join(errs...)
-}
-
-// CustomSource answers the queries of analysis.metrics. A query that gave
-// nothing usable is left out, or has no value; it is never zero.
-type CustomSource interface {
-	Look(ctx context.Context, doc *v1alpha1.Rollout, stable, canary rollout.Revision) ([]analysis.Custom, error)
 }

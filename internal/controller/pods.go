@@ -132,10 +132,10 @@ func slimPod(o any) (any, error) {
 }
 
 // metricPods lists a revision's pods for whoever asks them for figures.
-type metricPods struct{ workloads func() *deployment.Workloads }
+type metricPods struct{ workloads *deployment.Workloads }
 
 func (m metricPods) Pods(ctx context.Context, of rollout.Revision) ([]metric.Pod, error) {
-	pods, err := m.workloads().PodsOf(ctx, of)
+	pods, err := m.workloads.PodsOf(ctx, of)
 	if err != nil {
 		return nil, err
 	}

@@ -5,14 +5,11 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
 	"github.com/serin-dev/serin/internal/rollout"
@@ -29,17 +26,7 @@ func (a *app) Check(ctx context.Context, stable, canary rollout.Revision) ([]rol
 	if err != nil {
 		return nil, err
 	}
-	services, err := a.selectors(ctx)
-	if err != nil {
-		return nil, err
-	}
-	v := a.doc.Spec.Workload.Versions
-	label := v.Label
-	if label == "" {
-		label = "version"
-	}
 	var out []rollout.Finding
-	out = append(out, serviceFindings(services, versions, label, stable, canary)...)
 	for _, m := range a.c.rights.missing(ctx, a.key.Namespace, neededFor(a.doc)) {
 		out = append(out, m.finding())
 	}
@@ -53,130 +40,27 @@ func (a *app) Check(ctx context.Context, stable, canary rollout.Revision) ([]rol
 		out = append(out, autoscalerFindings(seen, doc.Spec.Capacity.HPA, stable, canary)...)
 		out = append(out, a.sharedFindings(ctx, versions, stable, canary)...)
 	}
-	if routed, ok := any(a.router).(interface {
-		Findings(ctx context.Context, stable, canary rollout.Revision) ([]rollout.Finding, error)
-	}); ok {
-		more, err := routed.Findings(ctx, stable, canary)
-		if err != nil {
-			return nil, err
-		}
-		out = append(out, more...)
+	routed, err := a.router.Check(ctx, stable, canary, a.steps())
+	if err != nil {
+		return nil, err
 	}
-	if len(a.doc.Spec.Analysis.Metrics) > 0 && a.c.o.Custom == nil {
-		out = append(out, rollout.Finding{
-			Level: rollout.Warn, What: fmt.Sprintf("analysis.metrics asks for %d queries, and this controller knows no Prometheus: they have no figures, and nothing advances by itself.", len(a.doc.Spec.Analysis.Metrics)),
-			Remedy: "start the controller with --prometheus, or take the queries out",
-		})
-	}
-	return out, nil
-}
-
-// service is what a route sends to.
-type service struct {
-	key      types.NamespacedName
-	there    bool
-	subsets  bool // it is divided by subsets, so it has to select every version
-	selector map[string]string
-}
-
-// selectors reads the Services that the routes name.
-func (a *app) selectors(ctx context.Context) ([]service, error) {
-	var out []service
-	for _, key := range a.routes() {
-		vs := raw(routeKind)
-		if err := a.c.client.Get(ctx, key, vs); err != nil {
-			if client.IgnoreNotFound(err) == nil {
-				continue
-			}
-			return nil, fmt.Errorf("reading VirtualService %s: %w", key, err)
-		}
-		for _, d := range destinationsOf(vs.Object) {
-			s, ok := serviceOf(d.host, key.Namespace)
-			if !ok {
-				continue
-			}
-			i := slices.IndexFunc(out, func(o service) bool { return o.key == s })
-			if i < 0 {
-				one := service{key: s}
-				var svc corev1.Service
-				switch err := a.c.client.Get(ctx, s, &svc); {
-				case err == nil:
-					one.there, one.selector = true, svc.Spec.Selector
-				case !apierrors.IsNotFound(err):
-					return nil, fmt.Errorf("reading Service %s: %w", s, err)
-				}
-				out = append(out, one)
-				i = len(out) - 1
-			}
-			out[i].subsets = out[i].subsets || d.subset != ""
-		}
-	}
-	return out, nil
-}
-
-// serviceFindings says of a Service that leaves out a version, that the subset
-// of that version has no endpoints.
-func serviceFindings(services []service, versions []deployment.Version, label string, stable, canary rollout.Revision) []rollout.Finding {
-	labelsOf := func(r rollout.Revision) map[string]string {
-		for _, v := range versions {
-			if v.Revision == r {
-				return v.Labels
-			}
-		}
-		return nil
-	}
-	matches := func(selector, labels map[string]string) (bool, string) {
-		for _, k := range slices.Sorted(maps.Keys(selector)) {
-			if labels[k] != selector[k] {
-				return false, k
-			}
-		}
-		return true, ""
-	}
-	var out []rollout.Finding
-	for _, s := range services {
-		name := s.key.Name
-		switch pinned, picks := s.selector[label]; {
-		case !s.there:
-			if s.subsets {
-				out = append(out, rollout.Finding{
-					Level: rollout.Refuse, What: fmt.Sprintf("the route sends to Service %s, and there is no such Service in %s.", name, s.key.Namespace),
-					Remedy: "create it, or correct the host in the route",
-				})
-			}
-		case !s.subsets || len(s.selector) == 0:
-			// One Service for each version, or one without a selector: somebody
-			// else knows what is behind it.
-		case picks:
+	out = append(out, routed...)
+	if a.c.prom == nil {
+		if n := len(a.doc.Spec.Analysis.Metrics); n > 0 {
 			out = append(out, rollout.Finding{
-				Level:  rollout.Refuse,
-				What:   fmt.Sprintf("Service %s selects %s=%s and so leaves out the pods of every other version: their subsets have no endpoints, and requests sent to them fail.", name, label, pinned),
-				Remedy: fmt.Sprintf("take %s out of its selector: kubectl -n %s patch service %s --type=json -p '[{\"op\":\"remove\",\"path\":\"/spec/selector/%s\"}]'", label, s.key.Namespace, name, strings.ReplaceAll(label, "/", "~1")),
+				Level:  rollout.Warn,
+				What:   fmt.Sprintf("analysis.metrics asks for %d queries, and this controller knows no Prometheus: they have no figures, and nothing advances by itself.", n),
+				Remedy: "start the controller with --prometheus, or take the queries out",
 			})
-		default:
-			for _, r := range []rollout.Revision{stable, canary} {
-				l := labelsOf(r)
-				if l == nil {
-					continue
-				}
-				if ok, key := matches(s.selector, l); !ok {
-					out = append(out, rollout.Finding{
-						Level:  rollout.Refuse,
-						What:   fmt.Sprintf("Service %s selects %s=%s, and the pods of %s have %s: it sends nothing to them.", name, key, s.selector[key], r.Label(), given(key, l)),
-						Remedy: fmt.Sprintf("give the pods of %s the label, or change the Service's selector", r.Label()),
-					})
-				}
-			}
+		}
+		if a.doc.Spec.Analysis.Source == v1alpha1.SourcePrometheus {
+			out = append(out, rollout.Finding{
+				Level: rollout.Refuse, What: "analysis.source asks for figures from Prometheus, and this controller knows none.",
+				Remedy: "start the controller with --prometheus, or say analysis.source: pods",
+			})
 		}
 	}
-	return out
-}
-
-func given(key string, labels map[string]string) string {
-	if v, ok := labels[key]; ok {
-		return key + "=" + v
-	}
-	return "no label " + key
+	return out, nil
 }
 
 // autoscalerFindings says where an autoscaler and a rollout would fight.

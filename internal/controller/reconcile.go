@@ -305,6 +305,12 @@ func (a *app) ending(ctx context.Context, doc *v1alpha1.Rollout, res engine.Resu
 }
 
 func (a *app) letGo(ctx context.Context, doc *v1alpha1.Rollout, why string) time.Duration {
+	if a.engine != nil && !moves(a.state()) {
+		// Nobody reads our notes any more.
+		if err := a.router.Release(ctx); err != nil {
+			a.log.Warn("taking our notes off the routes", "err", err)
+		}
+	}
 	if err := a.setFinalizer(ctx, doc, false); err != nil {
 		a.log.Warn("removing the finalizer", "err", err)
 		return time.Second
@@ -352,10 +358,8 @@ func (a *app) keep(res engine.Result, err error, took time.Duration) {
 	a.mu.Lock()
 	was := a.passed
 	spec := rollout.Spec{}
-	if a.doc != nil {
-		if s, _, err := a.specOf(a.doc); err == nil {
-			spec = s
-		}
+	if a.spec != nil {
+		spec = *a.spec
 	}
 	now := &passed{result: res, spec: spec, err: err, took: took}
 	if was != nil && !res.Decided {
