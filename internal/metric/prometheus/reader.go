@@ -72,7 +72,7 @@ func (r *Reader) Asked() int {
 // For gives the view of one rollout: pods of one application in one namespace.
 // It costs nothing until it is looked at, and nothing soon after the last look.
 func (r *Reader) For(namespace string, pods metric.Pods) *Source {
-	return &Source{reader: r, namespace: namespace, pods: pods, names: -1, shown: map[podKey]model.Time{}, shownUsage: map[podKey]model.Time{}, targets: map[podKey]string{}}
+	return &Source{reader: r, namespace: namespace, pods: pods, names: -1, shown: map[podKey]model.Time{}, shownUsage: map[podKey]model.Time{}}
 }
 
 type podKey struct{ namespace, name string }
@@ -83,7 +83,7 @@ type flight struct{ done chan struct{} }
 // answer is what one view got.
 type answer struct {
 	at     time.Time // when it was asked for
-	pods   map[podKey]*podSeries
+	pods   map[podKey]reading
 	faults [kinds]*Error
 }
 
@@ -174,9 +174,9 @@ func (r *Reader) run(group []*Source, now time.Time) {
 
 // chunk asks every kind for some views.
 func (r *Reader) chunk(views []*Source, now time.Time) {
-	q := &questions{r: r, answers: map[*Source]*answer{}, spoken: map[int]bool{}}
+	q := &questions{r: r, answers: map[*Source]*answer{}, series: map[podKey]*podSeries{}, spoken: map[int]bool{}}
 	for _, v := range views {
-		q.answers[v] = &answer{at: now, pods: map[podKey]*podSeries{}}
+		q.answers[v] = &answer{at: now, pods: map[podKey]reading{}}
 	}
 	q.ask(requests, views)
 	if q.reached() {
@@ -186,6 +186,16 @@ func (r *Reader) chunk(views []*Source, now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for v, a := range q.answers {
+		// The samples are many; what they say is little, and only that is kept.
+		for k := range v.covered {
+			if p := q.series[k]; p != nil {
+				a.pods[k] = read(r.c.Names, p, a.faults, v.targets[k])
+			}
+		}
+		v.targets = map[podKey]string{}
+		for k, reading := range a.pods {
+			v.targets[k] = reading.target
+		}
 		v.answer = a
 	}
 	if !q.split {
@@ -209,6 +219,7 @@ func (r *Reader) recover(down *Error) {
 type questions struct {
 	r       *Reader
 	answers map[*Source]*answer
+	series  map[podKey]*podSeries
 	spoken  map[int]bool // conventions that some pod counts under
 	split   bool
 	down    *Error // the server answers nobody
@@ -289,13 +300,12 @@ func (q *questions) names(k kind) []metric.Names {
 // take hands the series to the views that asked for their pods.
 func (q *questions) take(k kind, views []*Source, matrix model.Matrix) {
 	c := &q.r.c
-	found := map[podKey]*podSeries{}
 	for _, s := range matrix {
 		key := podKey{string(s.Metric[model.LabelName(c.NamespaceLabel)]), string(s.Metric[model.LabelName(c.PodLabel)])}
-		p := found[key]
+		p := q.series[key]
 		if p == nil {
 			p = new(podSeries)
-			found[key] = p
+			q.series[key] = p
 		}
 		if p[k] == nil {
 			p[k] = map[string][]*model.SampleStream{}
@@ -309,21 +319,12 @@ func (q *questions) take(k kind, views []*Source, matrix model.Matrix) {
 	q.r.mu.Lock()
 	defer q.r.mu.Unlock()
 	for _, v := range views {
-		var interval time.Duration
+		v.interval[k] = 0
 		for key := range v.covered {
-			p := found[key]
-			if p == nil {
-				continue
+			if p := q.series[key]; p != nil {
+				v.interval[k] = max(v.interval[k], intervalOf(p[k]))
 			}
-			have := q.answers[v].pods[key]
-			if have == nil {
-				have = new(podSeries)
-				q.answers[v].pods[key] = have
-			}
-			have[k] = p[k]
-			interval = max(interval, intervalOf(p[k]))
 		}
-		v.interval[k] = interval
 	}
 }
 

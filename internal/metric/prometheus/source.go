@@ -32,12 +32,12 @@ type Source struct {
 	flight        *flight
 	answer        *answer
 	interval      [kinds]time.Duration // between scrapes; 0 = not known
+	targets       map[podKey]string    // that each pod's figures come from
 
 	mu         sync.Mutex
 	names      int
 	shown      map[podKey]model.Time // of the samples that the judge has got
 	shownUsage map[podKey]model.Time
-	targets    map[podKey]string
 	shownAt    time.Time // by our clock
 	last       Summary
 }
@@ -118,7 +118,8 @@ func (s *Source) judge(a *answer, all []metric.Pod, stable int, interval time.Du
 	any, fresh, newer := 0, 0, false
 	for i := range all {
 		k := s.key(&all[i])
-		r := read(s.reader.c.Names, a.pods[k], s.targets[k])
+		r := a.pods[k]
+		readings[i].why = r.why
 		if r.tally == nil {
 			continue
 		}
@@ -140,7 +141,14 @@ func (s *Source) judge(a *answer, all []metric.Pod, stable int, interval time.Du
 		if len(s.shown) > 0 {
 			fault = Stale
 		}
-		return engine.Sampled{}, s.fail(a, all, interval, &Error{Fault: fault})
+		e := &Error{Fault: fault}
+		for i := range all {
+			if readings[i].why != "" {
+				e.Detail = all[i].Name + ": " + readings[i].why
+				break
+			}
+		}
+		return engine.Sampled{}, s.fail(a, all, interval, e)
 	case !newer && !s.shownAt.IsZero() && waited > max(3*interval, 30*time.Second):
 		return engine.Sampled{}, s.fail(a, all, interval, &Error{Fault: Stale, Detail: fmt.Sprintf("nothing newer for %v", waited.Round(time.Second))})
 	case !newer, fresh < any && !s.shownAt.IsZero() && waited < patience:
@@ -175,10 +183,10 @@ func (s *Source) show(a *answer, all []metric.Pod, readings []reading, stable in
 	}
 	figures := make([]metric.Figures, len(all))
 	var list []*metric.Figures
-	shown, shownUsage, targets := map[podKey]model.Time{}, map[podKey]model.Time{}, map[podKey]string{}
+	shown, shownUsage := map[podKey]model.Time{}, map[podKey]model.Time{}
 	for i := range all {
 		k, r := s.key(&all[i]), &readings[i]
-		shown[k], shownUsage[k], targets[k] = s.shown[k], s.shownUsage[k], s.targets[k]
+		shown[k], shownUsage[k] = s.shown[k], s.shownUsage[k]
 		if tallies[i] == nil {
 			if r.why != "" {
 				s.last.Problems = append(s.last.Problems, all[i].Name+": "+r.why)
@@ -188,7 +196,7 @@ func (s *Source) show(a *answer, all []metric.Pod, readings []reading, stable in
 		var lack metric.Lack
 		var detail string
 		figures[i], lack, detail = r.tally.Read(s.names)
-		if lack != metric.Nothing {
+		if lack != metric.Nothing && !(r.noLatency && lack == metric.Incomplete) {
 			s.last.Problems = append(s.last.Problems, all[i].Name+": "+detail)
 		}
 		if !r.freshUsage {
@@ -197,11 +205,11 @@ func (s *Source) show(a *answer, all []metric.Pod, readings []reading, stable in
 		if figures[i].Has != 0 {
 			s.last.Figures++
 		}
-		shown[k], shownUsage[k], targets[k] = r.at, max(r.usageAt, shownUsage[k]), r.target
+		shown[k], shownUsage[k] = r.at, max(r.usageAt, shownUsage[k])
 		list = append(list, &figures[i])
 	}
 	metric.Blank(list)
-	s.shown, s.shownUsage, s.targets, s.shownAt = shown, shownUsage, targets, now
+	s.shown, s.shownUsage, s.shownAt = shown, shownUsage, now
 	var pods []analysis.Pod
 	for i := range all {
 		p := all[i].Judged()
@@ -219,6 +227,7 @@ type reading struct {
 	at, usageAt model.Time
 	fresh       bool // newer than what the judge has got
 	freshUsage  bool
+	noLatency   bool // it could not be asked for
 	why         string
 }
 
@@ -230,10 +239,7 @@ func (s series) Get(name string) string { return string(s[model.LabelName(name)]
 // read takes the newest whole scrape of a pod: of one target, and all series as
 // of one instant. Of several targets that count requests (the same pod scraped
 // twice) it is always the same one.
-func read(names []metric.Names, p *podSeries, before string) reading {
-	if p == nil {
-		return reading{}
-	}
+func read(names []metric.Names, p *podSeries, faults [kinds]*Error, before string) reading {
 	var best reading
 	rank := -1
 	for _, target := range sortedTargets(p[requests]) {
@@ -265,6 +271,7 @@ func read(names []metric.Names, p *podSeries, before string) reading {
 			add(best.tally, s, best.at)
 		}
 	}
+	best.noLatency = faults[latency] != nil
 	best.usageAt = addUsage(best.tally, p[usage], best.target)
 	return best
 }
