@@ -180,6 +180,9 @@ func TestFlagsExist(t *testing.T) {
 	if err != nil {
 		t.Fatalf("%v\n%s", err, help)
 	}
+	if len(args) < 15 {
+		t.Errorf("only %v", args)
+	}
 	for _, a := range args[1:] {
 		flag, _, _ := strings.Cut(a.(string), "=")
 		if !regexp.MustCompile(`(^|\s)` + regexp.QuoteMeta(flag) + `\s`).Match(help) {
@@ -199,7 +202,11 @@ namespace: {create: true}
 crds: {install: true, keep: false}
 rbac: {create: true, userRoles: true, configMaps: false}
 serviceAccount: {create: true, name: other, annotations: {a: b}}
-controller: {verbose: true, workers: 4, extraArgs: [--record-dir=/tmp/records]}
+controller:
+  verbose: true
+  workers: 4
+  extraArgs: [--record-dir=/tmp/records]
+  prometheus: {address: "https://prometheus:9090", caFile: /a, serverName: b, certFile: /c, keyFile: /d, bearerTokenFile: /e, basicAuthUser: f, basicAuthPasswordFile: /g, tenant: h}
 metrics: {port: 9000, service: true, serviceMonitor: true}
 networkPolicy: {enabled: true, egress: [{to: [{ipBlock: {cidr: 10.0.0.0/8}}]}]}
 priorityClassName: system-cluster-critical
