@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/rollout"
 )
 
@@ -231,7 +232,7 @@ func (s Scene) hostFindings(canary rollout.Revision) (out []rollout.Finding) {
 	for _, object := range s.objects() {
 		for _, slot := range s.View.carrying(object) {
 			if _, _, err := s.View.address(s.View.value(canary), "", s.View.model(slot, "")); err != nil {
-				return append(out, refuse("%s has no Service of its own: %v", "create one that selects its pods and no others", canary.Label(), err))
+				return append(out, refuse("%s has no Service of its own: %s", "create one that selects its pods and no others", canary.Label(), reason(err)))
 			}
 		}
 	}
@@ -283,9 +284,9 @@ func (s Scene) routeFindings(stable rollout.Revision, steps []rollout.Step) (out
 			own, third := x.sums()
 			switch {
 			case third > 0 && own == 0:
-				out = append(out, refuse("%s of VirtualService %s gives the application nothing: %s have it all", "give it a share", x, name, thirds(x)))
+				out = append(out, refuse("%s of VirtualService %s gives the application nothing: it all goes to %s", "give the application a share", x, name, thirds(x)))
 			case third > 0:
-				out = append(out, warn("%s of VirtualService %s gives %s to %s, which stays: the steps divide the remaining %s", "", x, percent(third, own+third), thirds(x), percent(own, own+third)))
+				out = append(out, warn("%s of VirtualService %s gives %s to %s, which stays: the steps divide the remaining %s", "", x, name, percent(third, own+third), thirds(x), percent(own, own+third)))
 			}
 			if slices.ContainsFunc(x.parts, func(p part) bool { return p.undivided }) {
 				f := warn("%s of VirtualService %s sends to the host without a subset: its share goes to the pods of all versions alike", "name a subset, or let the rollout do it", x, name)
@@ -310,7 +311,7 @@ func (s Scene) routeFindings(stable rollout.Revision, steps []rollout.Step) (out
 				}
 				switch both, err := joinAll(x.raw, *st.Match); {
 				case err != nil:
-					out = append(out, refuse("%s of VirtualService %s cannot serve a match step: %v", "", x, name, err))
+					out = append(out, refuse("%s of VirtualService %s cannot serve a match step: %s", "", x, name, reason(err)))
 				case both == nil:
 					out = append(out, warn("%s of VirtualService %s: no request that it takes is one that a match step asks for", "", x, name))
 				}
@@ -323,7 +324,7 @@ func (s Scene) routeFindings(stable rollout.Revision, steps []rollout.Step) (out
 			}
 		}
 		for _, x := range s.View.slots(object) {
-			if slices.ContainsFunc(carrying, func(c slot) bool { return c.key == x.key }) {
+			if len(carrying) == 0 || slices.ContainsFunc(carrying, func(c slot) bool { return c.key == x.key }) {
 				continue
 			}
 			for _, p := range x.parts {
@@ -342,6 +343,11 @@ func (s Scene) routeFindings(stable rollout.Revision, steps []rollout.Step) (out
 		}
 	}
 	return out
+}
+
+// reason is an error without the kind that it has for the engine.
+func reason(err error) string {
+	return strings.TrimPrefix(err.Error(), engine.ErrRefused.Error()+": ")
 }
 
 func mirrors(route any) (out []any) {
@@ -382,7 +388,7 @@ func scaledBy(x slot, steps []rollout.Step) string {
 		n, err := scaleFor(own, third, rollout.Traffic{Canary: "any", Weight: st.Weight})
 		switch {
 		case err != nil:
-			return err.Error()
+			return reason(err)
 		case n > 1:
 			return fmt.Sprintf("%s of its %d parts is no whole number, so all its numbers are multiplied by %d while that step lasts (the proportions stay)", st.Weight, own, n)
 		}
@@ -396,6 +402,9 @@ func shadowed(object map[string]any, x slot) string {
 	for i, r := range list(object, "spec", "http") {
 		if i >= x.index {
 			break
+		}
+		if at(r, "delegate") != nil || isFront("http", text(r, "name")) {
+			continue // what it takes is for the delegate to say
 		}
 		all := len(list(r, "match")) == 0
 		for _, m := range list(r, "match") {

@@ -188,6 +188,7 @@ func join(m map[string]any, step rollout.Match, rewrites bool) ([]any, error) {
 func asMap(v any) map[string]any { m, _ := v.(map[string]any); return m }
 
 // under narrows a condition on the path to what is under the step's segments.
+// Where the route does not mind the case of a path, neither does the step.
 func under(uri any, ignoreCase bool, segments string) (uris []any, narrowed bool, err error) {
 	fold := func(s string) string { return s }
 	if ignoreCase {
@@ -243,8 +244,8 @@ func cookies(want map[string]string) string {
 		pairs = append(pairs, regexp.QuoteMeta(name+"="+want[name]))
 	}
 	var orders []string
-	permute(pairs, func(p []string) { orders = append(orders, strings.Join(p, ";(?:.*;)? *")) })
-	return "(?:.*; *)?(?:" + strings.Join(orders, "|") + ")(?:;.*)?"
+	permute(pairs, func(p []string) { orders = append(orders, strings.Join(p, " *;(?:.*;)? *")) })
+	return "(?:.*;)? *(?:" + strings.Join(orders, "|") + ") *(?:;.*)?"
 }
 
 func permute(s []string, visit func([]string)) {

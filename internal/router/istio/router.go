@@ -24,14 +24,6 @@ import (
 // Group is the API group of Istio's objects for traffic.
 const Group = "networking.istio.io"
 
-// Target is one VirtualService and what it splits.
-type Target struct {
-	VirtualService  string
-	DestinationRule string        // empty: one Service for each version
-	Routes          []string      // http routes by name; "tcp", "tcp:PORT", "tls", "tls:PORT", "tls:HOST". Empty: the only one
-	Settle          time.Duration // how long proxies take to learn of a change
-}
-
 // Measured is what the proxies have counted of the application's requests.
 type Measured struct {
 	Requests map[rollout.Revision]float64   // cumulative, since any fixed point
@@ -97,36 +89,6 @@ func New(cfg Config) (*Router, error) {
 // look is everything that was read for one observation.
 type look struct{ targets []Scene }
 
-// Scene is one target as it was read.
-type Scene struct {
-	Target
-	Root      map[string]any // the VirtualService; nil: there is none
-	Delegates []Delegate
-	Rule      map[string]any // the DestinationRule; nil: there is none, or none is named
-	View      View
-}
-
-// Delegate is a VirtualService that an http route of the root hands over to.
-type Delegate struct {
-	Name, Namespace string
-	Object          map[string]any // nil: there is none
-	Foreign         bool           // of another namespace: neither read nor written
-}
-
-// objects lists the VirtualServices that there are: the root first.
-func (s Scene) objects() []map[string]any {
-	var out []map[string]any
-	if s.Root != nil {
-		out = append(out, s.Root)
-	}
-	for _, d := range s.Delegates {
-		if d.Object != nil {
-			out = append(out, d.Object)
-		}
-	}
-	return out
-}
-
 func (r *Router) read(ctx context.Context) (*look, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -162,22 +124,6 @@ func (r *Router) read(ctx context.Context) (*look, error) {
 		out.targets = append(out.targets, s)
 	}
 	return out, nil
-}
-
-// delegatesOf lists whom the root hands over to, each once.
-func delegatesOf(root map[string]any, namespace string) []Delegate {
-	var out []Delegate
-	for _, h := range list(root, "spec", "http") {
-		d := Delegate{Name: text(h, "delegate", "name"), Namespace: text(h, "delegate", "namespace")}
-		if d.Namespace == "" {
-			d.Namespace = namespace
-		}
-		d.Foreign = d.Namespace != namespace
-		if d.Name != "" && !slices.ContainsFunc(out, func(o Delegate) bool { return o.Name == d.Name && o.Namespace == d.Namespace }) {
-			out = append(out, d)
-		}
-	}
-	return out
 }
 
 func (r *Router) gvk(kind string) schema.GroupVersionKind {
@@ -281,23 +227,6 @@ func (r *Router) Observe(ctx context.Context) (rollout.Route, error) {
 	return out, nil
 }
 
-// holds says whether everything is there that a split asks for.
-func (s Scene) holds(object map[string]any, want rollout.Traffic) bool {
-	patch, err := Render(object, want, s.View)
-	return err == nil && len(patch) == 0 && len(RenderRule(s.Rule, want, s.View)) == 0
-}
-
-// whole says whether all requests to the application that the VirtualService
-// sees go through routes that carry the split.
-func (s Scene) whole() bool {
-	for _, object := range s.objects() {
-		if len(s.View.slots(object)) != len(s.View.carrying(object)) {
-			return false
-		}
-	}
-	return true
-}
-
 // age notes when each subset was first seen. Those of a rule that is seen for
 // the first time count from its last change, where that can be told.
 func (r *Router) age(l *look) {
@@ -387,26 +316,11 @@ func (r *Router) Apply(ctx context.Context, want rollout.Traffic) error {
 	return nil
 }
 
-// lowers: nowhere does the split give the canary more than it has.
+// lowers: no target gives the canary more than it has.
 func (l *look) lowers(want rollout.Traffic) bool {
 	for _, s := range l.targets {
 		if !s.lowers(want) {
 			return false
-		}
-	}
-	return true
-}
-
-func (s Scene) lowers(want rollout.Traffic) bool {
-	for _, object := range s.objects() {
-		note := want.Note()
-		for _, slot := range s.View.carrying(object) {
-			now := s.View.split(slot, &note)
-			for rev, w := range want.Weights() {
-				if rev != want.Stable && w > now[rev] {
-					return false
-				}
-			}
 		}
 	}
 	return true
@@ -497,28 +411,6 @@ func names(v any) []string {
 
 func asList(v any) []any { l, _ := v.([]any); return l }
 
-// reads takes over a DestinationRule as it is now.
-func (s *Scene) reads(object map[string]any) {
-	rule := ReadRule(object)
-	s.Rule, s.View.Rule = object, &rule
-}
-
-// ours: we have written here before.
-func (s Scene) ours() bool {
-	return slices.ContainsFunc(s.objects(), func(o map[string]any) bool { return readNote(o) != nil })
-}
-
-func (s *Scene) replace(name string, object map[string]any) {
-	if text(s.Root, "metadata", "name") == name {
-		s.Root = object
-	}
-	for i := range s.Delegates {
-		if s.Delegates[i].Name == name && s.Delegates[i].Object != nil {
-			s.Delegates[i].Object = object
-		}
-	}
-}
-
 // unsettled is how long the split has to wait for a subset that it is the first
 // to give traffic to. What takes traffic from a version other than stable does
 // not wait.
@@ -554,23 +446,6 @@ func (r *Router) unsettled(s *Scene, object map[string]any, want rollout.Traffic
 		}
 	}
 	return wait
-}
-
-// takes: somebody other than stable has more now than the split gives it, and
-// nobody gains but stable.
-func (s Scene) takes(object map[string]any, want rollout.Traffic) bool {
-	if !s.lowers(want) {
-		return false
-	}
-	note, weights := want.Note(), want.Weights()
-	for _, slot := range s.View.carrying(object) {
-		for rev, w := range s.View.split(slot, &note) {
-			if rev != want.Stable && w > weights[rev] {
-				return true
-			}
-		}
-	}
-	return false
 }
 
 // patch sends a patch and gives the object as it then is.
