@@ -208,8 +208,8 @@ func (r *result) decode(raw json.RawMessage) error {
 }
 
 // raw asks for raw samples.
-func (r *Reader) raw(query string) (model.Matrix, *Error) {
-	got, err := r.query(r.ctx, query, nil)
+func (r *Reader) raw(ctx context.Context, query string) (model.Matrix, *Error) {
+	got, err := r.query(ctx, query, nil)
 	switch {
 	case err != nil:
 		return nil, err

@@ -67,7 +67,7 @@ func (c *Config) query(s selection, pods map[podKey]bool, span time.Duration) st
 		namespaces[p.namespace], names[p.name] = true, true
 	}
 	m := []*labels.Matcher{
-		oneOf(labels.MetricName, s.names),
+		oneOf(model.MetricNameLabel, s.names),
 		oneOf(c.NamespaceLabel, sorted(namespaces)),
 		oneOf(c.PodLabel, sorted(names)),
 	}

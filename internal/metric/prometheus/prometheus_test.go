@@ -213,3 +213,47 @@ func TestRealFaults(t *testing.T) {
 	s.stop()
 	until(t, src, "it is gone", is(Unreachable))
 }
+
+// TestHistory: what a real one has scraped calibrates a judge that has seen
+// nothing itself.
+func TestHistory(t *testing.T) {
+	a, b := newExporter(t), newExporter(t)
+	s := run(t, job("pods", map[string]*exporter{"a": a, "b": b}, nil))
+	for range 6 {
+		a.count("200", 20)
+		b.count("200", 20)
+		a.wait(t, 1)
+		b.wait(t, 1)
+	}
+	p := &pods{}
+	p.add(v1_, "a", "b")
+	src := reader(t, Config{Address: s.url}).For("shop", p)
+	moments, err := src.History(context.Background(), v1_, time.Hour)
+	if err != nil || len(moments) < 4 {
+		t.Fatalf("%d moments, %v", len(moments), err)
+	}
+	judge := analysis.New(analysis.Config{Compare: true, ErrorRate: &analysis.RateRule{WorseBy: 0.005}, FalseRollback: 0.01})
+	before := map[string]float64{}
+	both := 0
+	for i, m := range moments {
+		if i > 0 && !m.At.After(moments[i-1].At) {
+			t.Errorf("moment %d is not after the one before", i)
+		}
+		for _, x := range m.Pods {
+			if x.Requests < before[x.Name] || x.Has&analysis.HasErrors == 0 {
+				t.Errorf("moment %d: %+v", i, x)
+			}
+			before[x.Name] = x.Requests
+		}
+		if len(m.Pods) == 2 {
+			both++
+		}
+		judge.Look(analysis.Look{Time: m.At, Stable: string(v1_), StablePods: m.Pods})
+	}
+	if before["a@prometheus"] < 80 || before["b@prometheus"] < 80 || both < len(moments)/2 {
+		t.Errorf("at the end %v; %d of %d moments have both", before, both, len(moments))
+	}
+	if got, err := src.History(context.Background(), "v9@9", time.Hour); err != nil || got != nil {
+		t.Errorf("no pods: %v, %v", got, err)
+	}
+}

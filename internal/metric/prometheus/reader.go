@@ -259,7 +259,7 @@ func (q *questions) ask(k kind, views []*Source) {
 	if len(pods) == 0 {
 		return
 	}
-	matrix, err := q.r.raw(q.r.c.query(selectionOf(k, names), pods, span))
+	matrix, err := q.r.raw(q.r.ctx, q.r.c.query(selectionOf(k, names), pods, span))
 	switch {
 	case err == nil:
 		q.take(k, views, matrix)

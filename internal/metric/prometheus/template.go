@@ -8,6 +8,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/promql/parser"
 	"github.com/prometheus/prometheus/promql/parser/posrange"
@@ -181,7 +182,7 @@ func (m *marked) inspect(expr parser.Expr) {
 		}
 		selectors++
 		for _, l := range s.LabelMatchers {
-			if l.Name != labels.MetricName {
+			if l.Name != model.MetricNameLabel {
 				placed += countMarks(l.Value)
 			}
 		}
@@ -211,7 +212,7 @@ func (m *marked) loose(expr parser.Expr) []int {
 		if s, ok := n.(*parser.VectorSelector); ok {
 			want := 0
 			for _, l := range s.LabelMatchers {
-				if l.Name != labels.MetricName {
+				if l.Name != model.MetricNameLabel {
 					want += countMarks(l.Value)
 				}
 			}
