@@ -341,10 +341,6 @@ func (r *Router) applyTo(ctx context.Context, s *Scene, want rollout.Traffic) er
 	// Everything is rendered before anything is written: what cannot be said
 	// changes nothing.
 	rulePatch := RenderRule(s.Rule, want, s.View)
-	type write struct {
-		object map[string]any
-		patch  Patch
-	}
 	var writes []write
 	held := time.Duration(0)
 	for _, object := range s.objects() {
@@ -366,7 +362,12 @@ func (r *Router) applyTo(ctx context.Context, s *Scene, want rollout.Traffic) er
 		}
 		written, err := r.patch(ctx, "DestinationRule", s.Rule, rulePatch)
 		if err != nil {
-			return fmt.Errorf("adding subsets to DestinationRule %s: %w", s.DestinationRule, err)
+			err = fmt.Errorf("adding subsets to DestinationRule %s: %w", s.DestinationRule, err)
+			if !s.stands(want) {
+				return err
+			}
+			// The way down needs nothing that is missing.
+			return errors.Join(err, r.writeAll(ctx, s, writes))
 		}
 		s.reads(written)
 		r.mu.Lock()
@@ -382,6 +383,25 @@ func (r *Router) applyTo(ctx context.Context, s *Scene, want rollout.Traffic) er
 	if held > 0 {
 		return &engine.ThrottledError{After: held, Err: fmt.Errorf("DestinationRule %s has had the subset for less than %v, and proxies may not know it yet", s.DestinationRule, s.Settle)}
 	}
+	if err := r.writeAll(ctx, s, writes); err != nil {
+		return err
+	}
+	if prune := PruneRule(s.Rule, want, s.View, s.objects()...); len(prune) > 0 && len(writes) == 0 {
+		// Never in one go with the routes: proxies learn of both in any order.
+		if written, err := r.patch(ctx, "DestinationRule", s.Rule, prune); err == nil {
+			s.reads(written)
+		} // else it stays, and harms nobody
+	}
+	return nil
+}
+
+// write is a VirtualService as it was read, and what changes in it.
+type write struct {
+	object map[string]any
+	patch  Patch
+}
+
+func (r *Router) writeAll(ctx context.Context, s *Scene, writes []write) error {
 	for _, w := range writes {
 		name := text(w.object, "metadata", "name")
 		written, err := r.patch(ctx, "VirtualService", w.object, w.patch)
@@ -389,12 +409,6 @@ func (r *Router) applyTo(ctx context.Context, s *Scene, want rollout.Traffic) er
 			return fmt.Errorf("writing VirtualService %s: %w", name, err)
 		}
 		s.replace(name, written)
-	}
-	if prune := PruneRule(s.Rule, want, s.View, s.objects()...); len(prune) > 0 && len(writes) == 0 {
-		// Never in one go with the routes: proxies learn of both in any order.
-		if written, err := r.patch(ctx, "DestinationRule", s.Rule, prune); err == nil {
-			s.reads(written)
-		} // else it stays, and harms nobody
 	}
 	return nil
 }

@@ -111,6 +111,36 @@ func TestWhatTakesTrafficAwayDoesNotWait(t *testing.T) {
 	}
 }
 
+// Not being allowed to write the DestinationRule does not keep the canary's
+// traffic where it is.
+func TestTheWayDownNeedsNoSubset(t *testing.T) {
+	c := newCluster(t, file(t, "03-virtualservice.yaml"), file(t, "02-destinationrule.yaml"))
+	r := c.router(t)
+	put(t, r, split(1, v3, 5000))
+	c.write(t, "DestinationRule", "my-app-dest", func(o map[string]any) {
+		o["spec"].(map[string]any)["subsets"] = list(o, "spec", "subsets")[:2]
+	})
+	c.fail = func(kind string) error {
+		if kind == "DestinationRule" {
+			return apierrors.NewForbidden(schema.GroupResource{Resource: "destinationrules"}, "my-app-dest", errors.New("no"))
+		}
+		return nil
+	}
+	observe(t, r)
+	if err := r.Apply(bg, split(2, v3, 7500)); !errors.Is(err, engine.ErrForbidden) {
+		t.Errorf("error %v", err)
+	}
+	if got := observe(t, r); got.Weights[v3] != 5000 {
+		t.Errorf("raised without its subset: %v", got.Weights)
+	}
+	if err := r.Apply(bg, split(3, v3, 0)); !errors.Is(err, engine.ErrForbidden) {
+		t.Errorf("error %v, want it said", err)
+	}
+	if got := observe(t, r); got.Weights[v3] != 0 {
+		t.Errorf("still %v", got.Weights)
+	}
+}
+
 func TestARouteWithoutSubsets(t *testing.T) {
 	now := time.Date(2026, 5, 1, 12, 0, 0, 0, time.UTC)
 	vs := object(t, `{kind: VirtualService, metadata: {name: my-app-vs}, spec: {hosts: [my-app-service], http: [{route: [{destination: {host: my-app-service}}]}]}}`)
@@ -392,12 +422,28 @@ func TestMoreThanOneRoute(t *testing.T) {
 	c.write(t, "VirtualService", "my-app-vs", func(o map[string]any) {
 		list(o, "spec", "http")[1].(map[string]any)["name"] = "web"
 	})
+	observe(t, named)
+	if err := named.Apply(bg, split(2, v2, 2500)); !errors.Is(err, engine.ErrRefused) {
+		t.Errorf("error %v, want it refused", err)
+	}
+	if got := observe(t, named); got.Weights[v2] != 500 {
+		t.Errorf("seen %v; the route that was renamed has v2 at 5 %% still", got.Weights)
+	}
+	put(t, named, split(3, v2, 0))
+	if !same(testers, list(c.read(t, "VirtualService", "my-app-vs"), "spec", "http")[0]) {
+		t.Error("the testers' route was written")
+	}
+
+	c.write(t, "VirtualService", "my-app-vs", func(o map[string]any) {
+		route := list(o, "spec", "http")[1].(map[string]any)["route"].([]any)
+		route[0].(map[string]any)["weight"], route[1].(map[string]any)["weight"] = int64(95), int64(5)
+	})
 	both := c.router(t) // and the document names none
 	observe(t, both)
 	if err := both.Apply(bg, split(2, v2, 2500)); !errors.Is(err, engine.ErrRefused) {
 		t.Errorf("error %v, want it refused", err)
 	}
-	put(t, both, split(3, v2, 0))
+	put(t, both, split(4, v2, 0))
 }
 
 // ---- A Service for each version ----

@@ -132,3 +132,17 @@ func (s Scene) takes(object map[string]any, want rollout.Traffic) bool {
 	}
 	return false
 }
+
+// stands: the split takes traffic from others than stable, and gives to nobody
+// for whom the rule has no subset.
+func (s Scene) stands(want rollout.Traffic) bool {
+	if !slices.ContainsFunc(s.objects(), func(o map[string]any) bool { return s.takes(o, want) }) {
+		return false
+	}
+	for rev, w := range want.Weights() {
+		if _, there := s.View.subset(s.View.value(rev), nil); w > 0 && !there {
+			return false
+		}
+	}
+	return true
+}

@@ -125,14 +125,33 @@ func keysOf(object map[string]any, kind string) []string {
 func isFront(kind, name string) bool { return kind == "http" && strings.HasPrefix(name, frontPrefix) }
 
 // carrying lists the slots that carry the split: those that are named, or all.
+// Where none has such a name and our note says that one had, it is those that
+// are split between versions still: a route that was renamed in mid-rollout
+// must be found on the way down.
 func (v View) carrying(object map[string]any) []slot {
 	all := v.slots(object)
 	if len(v.Routes) == 0 {
 		return all
 	}
-	return slices.DeleteFunc(all, func(s slot) bool {
-		return !slices.ContainsFunc(v.Routes, s.called)
-	})
+	isNamed := func(s slot) bool { return slices.ContainsFunc(v.Routes, s.called) }
+	if readNote(object) != nil && !slices.ContainsFunc(all, isNamed) {
+		isNamed = slot.isSplit
+	}
+	return slices.DeleteFunc(all, func(s slot) bool { return !isNamed(s) })
+}
+
+// isSplit: more than one version has a place in it.
+func (s slot) isSplit() bool {
+	first := ""
+	for _, p := range s.parts {
+		if p.value != "" && first != "" && p.value != first {
+			return true
+		}
+		if first == "" {
+			first = p.value
+		}
+	}
+	return false
 }
 
 // called says whether a slot answers to a name: an http route's own; "tcp",
