@@ -8,7 +8,8 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -s -w -X main.version=$(VERSION)
 TESTFLAGS ?=
 
-.PHONY: help build demo test quick test-long lint generate bench-gateway bench-judge bench-core clean
+.PHONY: help build demo demo-cluster test test-go test-cluster test-ui test-browser quick test-long lint generate ui cluster-up \
+	bench-gateway bench-judge bench-core bench-rollback bench-controller bench-dashboard clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -20,8 +21,28 @@ demo: build ## the whole story on this machine, about 90 seconds: v1, a good v2,
 	./bin/serin demo --out $(OUT)
 	./bin/serin demo --check $(OUT)
 
-test: lint ## everything, the race detector on
-	$(GO) test -race -timeout 30m $(TESTFLAGS) ./...
+test: lint test-ui test-go test-cluster test-browser ## everything, the race detector on; the first time it builds a Kubernetes and an Istio, about 15 minutes
+
+test-go: ## the Go packages, some of them against a real API server
+	assets=$$(cd test/cluster && $(GO) run ./cmd/assets) && KUBEBUILDER_ASSETS=$$assets $(GO) test -race -timeout 30m $(TESTFLAGS) ./...
+
+test-cluster: ## the controller in a real Kubernetes with a real istiod and its data plane
+	cd test/cluster && $(GO) test -timeout 40m -count=1 $(TESTFLAGS) ./...
+
+test-ui: ## the dashboard's own tests, and that ui/dist is what its sources make
+	./tools/check-ui
+
+test-browser: build ## the dashboard in a real browser, on the real daemon
+	./tools/with-node test/browser npm test
+
+ui: ## ui/dist anew
+	./tools/with-node ui npm run build
+
+cluster-up: ## a Kubernetes with Istio on this machine, to play with
+	cd test/cluster && $(GO) run ./cmd/cluster-up
+
+demo-cluster: ## the story of make demo on that Kubernetes
+	cd test/cluster && $(GO) run ./cmd/demo-cluster
 
 quick: ## the inner loop: everything, fewer worlds, no race detector
 	$(GO) vet ./...
@@ -35,11 +56,12 @@ lint: ## gofmt, vet, staticcheck, generated files, govulncheck where its databas
 	@bad=$$(gofmt -l $$(git ls-files '*.go')); [ -z "$$bad" ] || { echo "not gofmt'ed:"; echo "$$bad"; exit 1; }
 	$(GO) vet ./...
 	$(TOOL) staticcheck ./...
+	cd test/cluster && $(GO) vet ./...
 	@./tools/check-generated
 	@./tools/check-vulnerabilities
 
-generate: ## write generated files anew
-	$(TOOL) controller-gen object paths=./api/...
+generate: ## write generated files anew: deep copies, CRDs, install.yaml
+	./tools/generate
 
 bench-gateway: ## the gateway beside nginx and HAProxy on the same work (Debian packages)
 	./test/bench-gateway/run
@@ -49,6 +71,15 @@ bench-judge: build ## the judge beside the peers' rules on the public set of sce
 
 bench-core: ## one decision, one look, one pass
 	$(GO) test -run '^$$' -bench . -benchmem ./internal/rollout ./internal/analysis ./internal/engine ./internal/gateway
+
+bench-rollback: ## 50 % errors at 5 % in the cluster: from the first bad answer to weight 0
+	cd test/cluster && $(GO) run ./cmd/bench-rollback
+
+bench-controller: ## 500 rollouts at rest and 50 under way: memory, CPU, requests, queries
+	cd test/cluster && $(GO) run ./cmd/bench-controller
+
+bench-dashboard: build ## 2,000 rollouts in the list, 100 viewers: first paint, memory, fan-out
+	./tools/with-node test/browser npm run bench
 
 clean: ## what was built
 	rm -rf bin $(OUT)
