@@ -3,7 +3,7 @@ import * as api from './api';
 import { Actions, Ask } from './Action';
 import { Chart, type Flag } from './Chart';
 import {
-  about, clock, count, dateTime, difference, headline, label, metricName, percent, resultWords, span, stateWords, takenBack, tone, value, waitWords, weight, whatWords,
+  about, clock, count, dateTime, difference, headline, label, metricName, percent, resultWords, span, stateWords, table, takenBack, tone, value, waitWords, weight, whatWords,
 } from './format';
 import { Glyph, Mark } from './icons';
 import type { Decision, Figure, MetricSeries, Offer, Ref, Series, View, Who } from './model';
@@ -302,7 +302,7 @@ function Hero({ view, frozen }: { view: View; frozen: boolean }) {
   );
 }
 
-const stateTone: Record<string, 'pass' | 'fail' | 'wait' | 'nodata' | 'person'> = { ok: 'pass', better: 'pass', pending: 'person', worse: 'person', firing: 'fail', both: 'person', noData: 'nodata' };
+const stateTone = table<'pass' | 'fail' | 'wait' | 'nodata' | 'person'>({ ok: 'pass', better: 'pass', pending: 'person', worse: 'person', firing: 'fail', both: 'person', noData: 'nodata' });
 
 function Chips({ figures }: { figures: Figure[] }) {
   return (
@@ -468,7 +468,7 @@ function Charts({ view, series, theme }: { view: View; series: Series; theme: st
   );
 }
 
-const names: Record<string, string> = { n: 'noData', o: 'ok', p: 'pending', f: 'firing', b: 'both', w: 'worse', '+': 'better' };
+const names = table({ n: 'noData', o: 'ok', p: 'pending', f: 'firing', b: 'both', w: 'worse', '+': 'better' });
 
 /** A metric's figure at one instant, or the last that there was. */
 function figureAt(m: MetricSeries, at: number | null): Figure | undefined {

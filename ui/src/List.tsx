@@ -1,7 +1,7 @@
 import { useEffect, useLayoutEffect, useMemo, useRef, useState } from 'preact/hooks';
 import * as api from './api';
 import { hashOf } from './Detail';
-import { about, count, resultWords, span, summaryTone, waitWords, weight } from './format';
+import { about, count, resultWords, span, summaryTone, table, waitWords, weight } from './format';
 import { Glyph, Mark, toneWords } from './icons';
 import { arrange, filters, type Filter, tally, visible } from './list';
 import { type Summary, refKey } from './model';
@@ -213,7 +213,7 @@ function Rows({ rows, loaded }: { rows: Summary[]; loaded: boolean }) {
         onKeyDown={(e) => {
           const i = Number((e.target as HTMLElement).dataset?.i ?? NaN);
           if (Number.isNaN(i)) return;
-          const step: Record<string, number> = { ArrowDown: 1, ArrowUp: -1, j: 1, k: -1, PageDown: 10, PageUp: -10 };
+          const step = table({ ArrowDown: 1, ArrowUp: -1, j: 1, k: -1, PageDown: 10, PageUp: -10 });
           const d = step[e.key];
           if (e.key === 'Home' || e.key === 'End' || d !== undefined) {
             e.preventDefault();
@@ -233,14 +233,16 @@ function Rows({ rows, loaded }: { rows: Summary[]; loaded: boolean }) {
   );
 }
 
-const verdictWords: Record<string, string> = { Pass: 'does well', Fail: 'worse', Undecided: 'not sure yet', Unavailable: 'no data' };
+const verdictWords = table({ Pass: 'does well', Fail: 'worse', Undecided: 'not sure yet', Unavailable: 'no data' });
 
 function Row({ s, i, now }: { s: Summary; i: number; now: number }) {
   const t = summaryTone(s);
   const moving = s.phase !== 'Idle';
   const judged = moving && s.phase !== 'Preparing' && s.phase !== 'RollingBack';
   const nodata = s.needs?.includes('noData') ?? false;
-  const word = s.phase === 'RollingBack' ? 'going back' : s.phase === 'Preparing' ? 'preparing' : moving ? (nodata ? 'no data' : s.verdict === 'Unavailable' ? 'begins' : (verdictWords[s.verdict] ?? '')) : s.last && t === 'back' ? resultWords(s.last) : 'at rest';
+  const needs = s.needs ?? [];
+  const asks = needs.includes('approval') ? 'needs approval' : needs.includes('fighting') ? 'fighting' : needs.includes('failing') || !needs.includes('person') ? '' : moving ? 'paused' : '';
+  const word = asks ? asks : s.phase === 'RollingBack' ? 'going back' : s.phase === 'Preparing' ? 'preparing' : moving ? (nodata ? 'no data' : s.verdict === 'Unavailable' ? 'begins' : (verdictWords[s.verdict] ?? '')) : s.last && t === 'back' ? resultWords(s.last) : 'at rest';
   const age = s.since ? span((now - Date.parse(s.since)) / 1000) : '';
   return (
     <a class={'row t-' + t + (moving ? ' moving' : '')} href={hashOf(s)} data-i={i}>

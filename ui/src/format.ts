@@ -4,6 +4,10 @@ import type { Figure, Summary, View } from './model';
 
 const nbsp = '\u00a0';
 
+/** Words by name. Names come from outside: "constructor" must find nothing. */
+export const table = <T>(words: Record<string, T>): Record<string, T | undefined> => Object.assign(Object.create(null), words);
+
+
 /** 1/10000 as percent: 500 -> "5 %". */
 export const weight = (w: number): string => trim(w / 100, 2) + nbsp + '%';
 
@@ -88,10 +92,10 @@ export const dateTime = (iso: string): string =>
 
 export const label = (revision: string): string => revision.split('@')[0] ?? revision;
 
-const metricNames: Record<string, string> = { errorRate: 'Error rate', latency: 'Latency', cpu: 'CPU per request', memory: 'Memory per pod' };
+const metricNames = table({ errorRate: 'Error rate', latency: 'Latency', cpu: 'CPU per request', memory: 'Memory per pod' });
 export const metricName = (m: string): string => metricNames[m] ?? m;
 
-export const stateWords: Record<string, string> = {
+export const stateWords = table({
   ok: 'within',
   pending: 'over the limit, not long enough yet',
   firing: 'over the limit',
@@ -99,9 +103,9 @@ export const stateWords: Record<string, string> = {
   both: 'both versions break it',
   worse: 'worse',
   better: 'better',
-};
+});
 
-const waits: Record<string, string> = {
+const waits = table({
   hold: 'the hold of this step',
   evidence: 'evidence',
   data: 'data',
@@ -114,10 +118,10 @@ const waits: Record<string, string> = {
   leaving: 'the last requests to end',
   route: 'the route',
   preflight: 'something that preflight found',
-};
+});
 export const waitWords = (w: string): string => waits[w] ?? w;
 
-const whats: Record<string, string> = {
+const whats = table({
   Adopted: 'Adopted',
   RolloutStarted: 'Release started',
   ScaleAsked: 'Replicas asked for',
@@ -153,10 +157,10 @@ const whats: Record<string, string> = {
   Stalled: 'Stalled',
   StepsChanged: 'The steps changed',
   StateRebuilt: 'State rebuilt',
-};
+});
 export const whatWords = (w: string): string => whats[w] ?? w;
 
-const results: Record<string, string> = {
+const results = table({
   promoted: 'promoted',
   rolledBack: 'taken back',
   aborted: 'aborted',
@@ -165,10 +169,10 @@ const results: Record<string, string> = {
   undone: 'undone',
   reverted: 'reverted',
   abandoned: 'abandoned',
-};
+});
 export const resultWords = (r: string): string => results[r] ?? r;
 
-const verbs: Record<string, string> = {
+const verbs = table({
   abort: 'Take back',
   undo: 'Undo',
   pause: 'Pause',
@@ -177,7 +181,7 @@ const verbs: Record<string, string> = {
   promote: 'Promote',
   retry: 'Retry',
   adopt: 'Adopt',
-};
+});
 export const verbWords = (v: string, full?: boolean): string => (v === 'promote' && full ? 'Promote to 100\u00a0%' : (verbs[v] ?? v));
 
 export type Tone = 'pass' | 'fail' | 'wait' | 'nodata' | 'rest' | 'back' | 'person';
@@ -194,6 +198,7 @@ export function tone(v: Pick<View, 'phase' | 'verdict' | 'waiting' | 'paused' | 
 }
 
 export function summaryTone(s: Summary): Tone {
+  if (s.needs?.includes('fighting') && !s.needs.includes('failing')) return 'person';
   return tone(
     { phase: s.phase, verdict: s.verdict || 'Unavailable', waiting: s.waiting, stalled: s.needs?.includes('person') ? 'x' : undefined, live: !!s.needs?.includes('noData') },
     s.phase === 'Idle' && (s.last === 'rolledBack' || s.last === 'aborted' || s.last === 'undone'),

@@ -1,9 +1,10 @@
 // How a rollout went, kept up to date from the views of the stream. Pure.
 
+import { table } from './format';
 import type { MetricSeries, Series, View } from './model';
 
-const letters: Record<string, string> = { noData: 'n', ok: 'o', pending: 'p', firing: 'f', both: 'b', worse: 'w', better: '+' };
-const verdicts: Record<string, string> = { Pass: 'P', Fail: 'F', Undecided: 'U', Unavailable: 'N' };
+const letters = table({ noData: 'n', ok: 'o', pending: 'p', firing: 'f', both: 'b', worse: 'w', better: '+' });
+const verdicts = table({ Pass: 'P', Fail: 'F', Undecided: 'U', Unavailable: 'N' });
 
 export const empty = (): Series => ({ t: [], set: [], seen: [], rollback: [], advance: [], exposed: [], harmed: [], verdict: '', metrics: [] });
 
