@@ -17,13 +17,20 @@ import (
 // stable's pods, cannot be: before any weight moves, not at a step's deadline.
 // The document has its defaults. A look that gave no pods finds nothing: that
 // is said by its error.
-func Findings(a *v1alpha1.Analysis, seen engine.Sampled) []rollout.Finding {
-	if a.None != nil || len(seen.Stable) == 0 {
+func Findings(a *v1alpha1.Analysis, seen engine.Sampled, hasPrometheus bool) []rollout.Finding {
+	if a.None != nil {
 		return nil
 	}
 	var out []rollout.Finding
 	warn := func(what, remedy string) {
 		out = append(out, rollout.Finding{Level: rollout.Warn, What: what, Remedy: remedy})
+	}
+	asks := slices.ContainsFunc(a.Metrics, func(m v1alpha1.Metric) bool { return m.Prometheus != nil })
+	if asks && !hasPrometheus {
+		warn("analysis.metrics asks a Prometheus, and the controller was given none, so that nothing can pass", "give the controller its address, or leave these metrics out")
+	}
+	if len(seen.Stable) == 0 {
+		return out
 	}
 	has := analysis.Has(0)
 	var le []float64

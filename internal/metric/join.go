@@ -110,3 +110,19 @@ func (j *Joined) Look(ctx context.Context, stable, canary rollout.Revision) (eng
 	}
 	return out, err
 }
+
+// Problems says in words what was wrong with single pods' figures in the last
+// look, or with parts of the answer; nil = nothing. A look may be good in spite
+// of them.
+func (j *Joined) Problems() []string {
+	j.mu.Lock()
+	from := j.s.Prometheus
+	if j.chosen == v1alpha1.SourcePods {
+		from = j.s.Pods
+	}
+	j.mu.Unlock()
+	if p, ok := from.(interface{ Problems() []string }); ok {
+		return p.Problems()
+	}
+	return nil
+}

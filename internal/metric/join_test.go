@@ -157,7 +157,7 @@ func TestFindings(t *testing.T) {
 		"NothingAtAll":  {pod(analysis.HasRestarts, 0), time.Second, []string{"nothing can be judged", "http_requests_total or"}},
 		"NoPodsNoWords": {engine.Sampled{}, time.Second, nil},
 	} {
-		got := fmt.Sprint(Findings(full(c.max), c.seen))
+		got := fmt.Sprint(Findings(full(c.max), c.seen, true))
 		for _, w := range c.want {
 			if !strings.Contains(got, w) {
 				t.Errorf("%s: %s, want %q", name, got, w)
@@ -166,5 +166,13 @@ func TestFindings(t *testing.T) {
 		if len(c.want) == 0 && got != "[]" {
 			t.Errorf("%s: %s", name, got)
 		}
+	}
+	custom := full(time.Second)
+	custom.Metrics = []v1alpha1.Metric{{Name: "x", Prometheus: &v1alpha1.PrometheusMetric{Query: "x"}}}
+	if got := fmt.Sprint(Findings(custom, engine.Sampled{}, false)); !strings.Contains(got, "the controller was given none") {
+		t.Errorf("queries without a Prometheus: %s", got)
+	}
+	if got := Findings(custom, engine.Sampled{}, true); got != nil {
+		t.Errorf("queries with a Prometheus: %v", got)
 	}
 }

@@ -107,6 +107,16 @@ func (t *Tally) Mark(name []byte) {
 	}
 }
 
+// Declare notes that a metric of this name is told of, by its type, whether or
+// not it has series.
+func (t *Tally) Declare(name []byte) {
+	for i := range t.names {
+		if n := &t.names[i]; string(name) == n.Requests && n.Requests != "" || string(name) == n.Latency && n.Latency != "" {
+			t.sums[i].marked = true
+		}
+	}
+}
+
 // Add takes one series with the value that it has now.
 func (t *Tally) Add(name string, l Labels, v float64) {
 	if i := slices.Index(cpuNames, name); i >= 0 {

@@ -176,6 +176,11 @@ func (r *reader) text(body io.Reader) error {
 		line = bytes.TrimLeft(line, " \t")
 		name, ok := nameOf(line)
 		if !ok {
+			if rest, ok := bytes.CutPrefix(line, []byte("# TYPE ")); ok {
+				if name, ok = nameOf(rest); ok {
+					r.tally.Declare(name)
+				}
+			}
 			continue
 		}
 		looksRight = true

@@ -160,6 +160,14 @@ func (s *Source) Last() Summary {
 	return s.last
 }
 
+// Problems says in words what was wrong in the last look.
+func (s *Source) Problems() (out []string) {
+	for _, p := range s.Last().Problems {
+		out = append(out, p.String())
+	}
+	return out
+}
+
 // answer is what one pod gave.
 type answer struct {
 	pod     metric.Pod

@@ -217,6 +217,12 @@ func TestConventions(t *testing.T) {
 			canary: "go_goroutines 7\n",
 			want:   "9/0/1 0/0/1",
 		},
+		"DeclaredOnly": {
+			reason: "a metric that is told of without series has counted nothing",
+			stable: "# TYPE http_requests_total counter\nup 1\n",
+			canary: "up 1\n",
+			want:   "0/0/0 0/0/0",
+		},
 		"NobodyCounts": {
 			stable: "go_goroutines 7\nprocess_cpu_seconds_total 1\n",
 			canary: "process_cpu_seconds_total 1\n",

@@ -106,7 +106,7 @@ func TestWhatIsNoAnswer(t *testing.T) {
 		"NoSamples":     {matrix(`[{"metric":{"__name__":"up","namespace":"shop","pod":"a"},"values":[]},{"metric":{}},null]`), NoSeries, ""},
 		"Warnings":      {say(200, `{"status":"success","warnings":["store x is down `+secret+`"],"data":{"resultType":"matrix","result":[]}}`), Partial, "store x is down [hidden]"},
 		"APIError":      {say(400, `{"status":"error","errorType":"bad_data","error":"parse error near `+secret+strings.Repeat("y", 500)+`"}`), BadQuery, "parse error near [hidden]"},
-		"TooManyPoints": {say(422, `{"status":"error","errorType":"execution","error":"query processing would load too many samples into memory"}`), TooMuch, "too many samples"},
+		"TooManyPoints": {say(422, `{"status":"error","errorType":"execution","error":"query processing would load too many samples into memory"}`), QueryFailed, "too many samples"},
 		"TimedOut":      {say(503, `{"status":"error","errorType":"timeout","error":"query timed out"}`), Slow, ""},
 		"Unavailable":   {say(503, secret), ServerFailed, "status 503"},
 		"Gateway":       {say(502, "<h1>"+secret), ServerFailed, "status 502"},
@@ -414,6 +414,15 @@ func TestRealQueries(t *testing.T) {
 	}
 	if g := got["all"]; g.Stable.Answer != analysis.NoAnswer {
 		t.Errorf("one number for both: %+v", g)
+	}
+	tried := fmt.Sprint(c.Try(context.Background(), v1_))
+	for _, want := range []string{"metric nothing gives no series for v1", "metric many gives several numbers (2 series where one is meant)", "metric nan gives no number (NaN)", "metric failing gives no answer"} {
+		if !strings.Contains(tried, want) {
+			t.Errorf("tried: %s; want %q", tried, want)
+		}
+	}
+	if strings.Contains(tried, "metric good ") {
+		t.Errorf("tried: %s", tried)
 	}
 	for name, want := range map[string]analysis.Answer{"nothing": analysis.Empty, "many": analysis.Several, "nan": analysis.NotANumber, "failing": analysis.SourceFailed} {
 		if got[name].Canary.Answer != want {

@@ -115,6 +115,31 @@ func (c *Custom) ask(stable, canary string) []analysis.Custom {
 	return out
 }
 
+// Try asks every query about the stable version alone and says which of them
+// give no number, before a canary waits for it. It may take as long as the
+// server does.
+func (c *Custom) Try(ctx context.Context, stable rollout.Revision) []rollout.Finding {
+	var out []rollout.Finding
+	for _, q := range c.queries {
+		if ctx.Err() != nil {
+			return out
+		}
+		got := c.reader.number(q.Template, Values{Version: stable.Label(), Namespace: c.namespace})
+		if got.Answer == analysis.Number {
+			continue
+		}
+		what := map[analysis.Answer]string{
+			analysis.Empty: "no series", analysis.NotANumber: "no number", analysis.Several: "several numbers", analysis.SourceFailed: "no answer",
+		}[got.Answer]
+		if got.Detail != "" {
+			what += " (" + got.Detail + ")"
+		}
+		out = append(out, rollout.Finding{Level: rollout.Warn, What: fmt.Sprintf("the query of metric %s gives %s for %s", q.Name, what, stable.Label()),
+			Remedy: "try the query in Prometheus with the label's value in place of {{version}}; it is bound to the rollout's namespace"})
+	}
+	return out
+}
+
 // number asks for one number.
 func (r *Reader) number(t *Template, v Values) analysis.Reading {
 	failed := func(e *Error) analysis.Reading {

@@ -26,7 +26,7 @@ const (
 	Redirected    Fault = "Redirected"    // redirects are not followed
 	Slow          Fault = "Slow"          // no answer in time; a late one is thrown away
 	TooLarge      Fault = "TooLarge"      // more than is read
-	TooMuch       Fault = "TooMuch"       // the server would not work that hard
+	QueryFailed   Fault = "QueryFailed"   // the server could not carry it out: too much, or it makes no sense
 	BadQuery      Fault = "BadQuery"      // the server does not understand the question
 	NotPrometheus Fault = "NotPrometheus" // the answer is something else
 	Partial       Fault = "Partial"       // the answer came with warnings: it may not be whole
@@ -53,7 +53,7 @@ var faultWords = map[Fault]string{
 	Redirected:    "sends us elsewhere, where we do not go",
 	Slow:          "did not answer in time",
 	TooLarge:      "answered with more than is read",
-	TooMuch:       "would have to read too much for it",
+	QueryFailed:   "could not carry out the query",
 	BadQuery:      "does not understand the query",
 	NotPrometheus: "answered with something that is no answer of Prometheus",
 	Partial:       "answered with warnings, so that the answer may not be whole",
@@ -75,7 +75,7 @@ func (e *Error) Unwrap() error { return e.cause }
 // server is down or overloaded it would make things worse.
 func (e *Error) splits() bool {
 	switch e.Fault {
-	case TooLarge, TooMuch, BadQuery:
+	case TooLarge, QueryFailed, BadQuery:
 		return true
 	}
 	return false
@@ -210,7 +210,7 @@ func (d *door) refusal(kind, said string) *Error {
 	case "bad_data":
 		return &Error{Fault: BadQuery, Detail: d.clip(said)}
 	case "execution":
-		return &Error{Fault: TooMuch, Detail: d.clip(said)}
+		return &Error{Fault: QueryFailed, Detail: d.clip(said)}
 	case "timeout", "canceled":
 		return &Error{Fault: Slow}
 	case "internal", "unavailable":

@@ -59,6 +59,9 @@ func (s *Source) Last() Summary {
 	return s.last
 }
 
+// Problems says in words what was wrong in the last look.
+func (s *Source) Problems() []string { return s.Last().Problems }
+
 // Look gives the counters of both versions as of the last scrape, once: while
 // nothing newer was scraped the error is engine.ErrUnchanged. Pods are scraped
 // one after another; their figures are given together once all have been, so
