@@ -2,7 +2,9 @@ package install
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	nethttp "net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,8 +12,10 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -332,6 +336,42 @@ func TestScaling(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", ns, err)
 		}
+	}
+}
+
+// What `kubectl get sro` prints.
+func TestTable(t *testing.T) {
+	ctx := live(t)
+	things := goods(t, "table", rollout)
+	status := []byte(`{"status":{"phase":"Progressing","message":"v2 has 25 %.","verdict":"Undecided","step":{"number":2,"of":5,"text":"2/5"},"weight":{"set":"25%","seen":"24.8%"},` +
+		`"conditions":[{"type":"Ready","status":"False","reason":"Progressing","message":"","lastTransitionTime":"2026-01-01T00:00:00Z"}]}}`)
+	if err := admin.Status().Patch(ctx, things["Rollout"], client.RawPatch(types.MergePatchType, status)); err != nil {
+		t.Fatal(err)
+	}
+	http, err := rest.HTTPClientFor(cluster)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req, err := nethttp.NewRequestWithContext(ctx, nethttp.MethodGet, strings.TrimSuffix(cluster.Host, "/")+"/apis/serin.dev/v1alpha1/namespaces/table/rollouts", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Accept", "application/json;as=Table;v=v1;g=meta.k8s.io")
+	res, err := http.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	var table metav1.Table
+	if err := json.NewDecoder(res.Body).Decode(&table); err != nil {
+		t.Fatal(err)
+	}
+	if len(table.Rows) != 1 {
+		t.Fatalf("%d rows", len(table.Rows))
+	}
+	got := fmt.Sprint(table.Rows[0].Cells[:8])
+	if want := "[my-app False Progressing 2/5 25% 24.8% Undecided v2 has 25 %.]"; got != want {
+		t.Errorf("%s, want %s", got, want)
 	}
 }
 
