@@ -38,7 +38,7 @@ type app struct {
 
 	store  *status.Store
 	inbox  *inbox
-	pods   *podWatch
+	pods   podSource
 	count  *counts
 	checks *checks
 	record *record.Writer
@@ -89,7 +89,7 @@ func (c *Controller) newApp(doc *v1alpha1.Rollout) *app {
 		c: c, key: key, uid: doc.UID, log: c.log.With("rollout", key.String()),
 		count: newCounts(), said: map[string]time.Time{}, passes: map[string]float64{}, decided: map[decisionKey]float64{},
 	}
-	a.store = status.New(c.mgr.GetAPIReader(), c.mgr.GetClient().Status(), key, doc.UID)
+	a.store = status.New(c.live, c.direct.Status(), key, doc.UID)
 	a.inbox = &inbox{client: c.client, key: key, events: a.eventsNow, now: time.Now}
 	a.checks = newChecks(c, a)
 	if c.o.RecordDir != "" {
@@ -119,22 +119,20 @@ func (a *app) follow(doc *v1alpha1.Rollout) error {
 	if doc.Generation == a.generation && a.deleted == (doc.DeletionTimestamp != nil) {
 		return a.wrong
 	}
+	err := a.take(doc)
+	a.generation, a.wrong = doc.Generation, err
+	return err
+}
+
+func (a *app) take(doc *v1alpha1.Rollout) error {
 	spec, cfg, err := a.specOf(doc)
-	if err != nil && a.engine == nil && doc.DeletionTimestamp == nil {
-		a.generation, a.wrong = doc.Generation, err
-		return err
-	}
 	if err != nil {
-		a.generation, a.wrong = doc.Generation, err
-		if doc.DeletionTimestamp == nil {
+		if doc.DeletionTimestamp == nil || a.doc == nil {
 			return err
 		}
 		// It is going: what is to be done about it does not need the rest of it.
-		if a.doc == nil {
-			return err
-		}
 		last := a.doc.DeepCopy()
-		last.DeletionTimestamp = doc.DeletionTimestamp
+		last.DeletionTimestamp, last.Generation = doc.DeletionTimestamp, doc.Generation
 		if spec, cfg, err = a.specOf(last); err != nil {
 			return err
 		}
@@ -152,8 +150,7 @@ func (a *app) follow(doc *v1alpha1.Rollout) error {
 			a.pending = doc.DeepCopy()
 		}
 	}
-	a.spec = &spec
-	a.doc, a.generation, a.wrong, a.deleted = doc.DeepCopy(), doc.Generation, nil, doc.DeletionTimestamp != nil
+	a.spec, a.doc, a.deleted = &spec, doc.DeepCopy(), doc.DeletionTimestamp != nil
 	a.store.Follow(doc.Generation)
 	a.checks.follow(doc)
 	return nil
@@ -202,7 +199,7 @@ func (a *app) begin(doc *v1alpha1.Rollout, spec rollout.Spec, cfg analysis.Confi
 		return err
 	}
 	o := a.c.o.Engine
-	o.Policy = a.listen(a.store.Policy(rollout.Decide))
+	o.Policy = a.listen(a.store.Policy(a.c.decide))
 	e, err := engine.New(spec, cfg, engine.Ports{
 		Store: a.store, Workloads: currentWorkloads{a}, Router: currentRouter{a}, Samples: currentSamples{a},
 		Inbox: a.inbox, Preflight: a, Tests: a.checks, Notifier: a,
@@ -263,10 +260,7 @@ func (a *app) adapt(doc *v1alpha1.Rollout) error {
 		a.pods = nil
 	}
 	if a.pods == nil {
-		a.pods = &podWatch{
-			config: a.c.config, client: a.c.mgr.GetHTTPClient(), scheme: a.c.mgr.GetScheme(), mapper: a.c.mgr.GetRESTMapper(),
-			namespace: a.key.Namespace, selector: selector, changed: a.wake,
-		}
+		a.pods = a.c.watch(a.key.Namespace, selector, a.wake)
 	}
 	a.adapters = next
 	a.c.index.set(a.key, about{selector: selector, routes: a.routes(), rules: a.rules()})

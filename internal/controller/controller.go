@@ -17,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
@@ -31,8 +32,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
+	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/metric/podscrape"
 	"github.com/serin-dev/serin/internal/metric/prometheus"
+	"github.com/serin-dev/serin/internal/rollout"
 )
 
 // Lease and its times: a leader that hangs is replaced within 6 s, and stops by
@@ -58,6 +61,9 @@ type Controller struct {
 	config  *rest.Config
 	mgr     manager.Manager
 	client  client.Client // reads caches, with our own writes in them
+	live    client.Reader // reads no cache
+	direct  client.Client // for writes that nobody reads back
+	watch   func(namespace string, selector labels.Selector, changed func()) podSource
 	index   *index
 	meter   *meter
 	scraper *podscrape.Scraper
@@ -72,7 +78,8 @@ type Controller struct {
 	queue queue
 	run   context.Context // ends with Run
 
-	trip func(types.NamespacedName) // tests: called before each pass
+	decide engine.Policy              // tests: another policy than rollout.Decide
+	trip   func(types.NamespacedName) // tests: called before each pass
 }
 
 // Scheme knows the kinds that are read as structs.
@@ -93,7 +100,7 @@ func New(config *rest.Config, o Options) (*Controller, error) {
 	if err := o.complete(); err != nil {
 		return nil, err
 	}
-	c := &Controller{o: o, log: o.Logger, index: newIndex(), apps: map[types.NamespacedName]*app{}}
+	c := &Controller{o: o, log: o.Logger, index: newIndex(), apps: map[types.NamespacedName]*app{}, run: context.Background(), decide: rollout.Decide}
 	c.config = rest.CopyConfig(config)
 	c.config.QPS, c.config.Burst = o.QPS, o.Burst
 	if c.config.UserAgent == "" {
@@ -126,7 +133,13 @@ func New(config *rest.Config, o Options) (*Controller, error) {
 		return nil, fmt.Errorf("connecting to the cluster: %w", err)
 	}
 	c.mgr = mgr
-	c.client = newOwnClient(mgr.GetClient())
+	c.client, c.live, c.direct = newOwnClient(mgr.GetClient()), mgr.GetAPIReader(), mgr.GetClient()
+	c.watch = func(namespace string, selector labels.Selector, changed func()) podSource {
+		return &podWatch{
+			config: c.config, client: mgr.GetHTTPClient(), scheme: mgr.GetScheme(), mapper: mgr.GetRESTMapper(),
+			namespace: namespace, selector: selector, changed: changed,
+		}
+	}
 	c.scraper = podscrape.New(podscrape.Options{Allow: o.Scrape})
 	if o.Prometheus != nil {
 		if c.prom, err = prometheus.New(*o.Prometheus); err != nil {
@@ -247,6 +260,19 @@ func (c *Controller) await(ctx context.Context, missing []schema.GroupVersionKin
 			}
 			watched[k] = true
 		}
+	}
+}
+
+// leads says whether this process is the one that works.
+func (c *Controller) leads() bool {
+	if c.mgr == nil {
+		return false
+	}
+	select {
+	case <-c.mgr.Elected():
+		return true
+	default:
+		return false
 	}
 }
 

@@ -83,13 +83,7 @@ func (m *meter) Collect(ch chan<- prometheus.Metric) {
 	gauge := func(d *prometheus.Desc, v float64, labels ...string) { send(prometheus.GaugeValue, d, v, labels...) }
 	count := func(d *prometheus.Desc, v float64, labels ...string) { send(prometheus.CounterValue, d, v, labels...) }
 	gauge(infoDesc, 1, m.c.o.Version)
-	leads := false
-	select {
-	case <-m.c.mgr.Elected():
-		leads = true
-	default:
-	}
-	gauge(leaderDesc, truth(leads))
+	gauge(leaderDesc, truth(m.c.leads()))
 	for _, a := range m.c.all() {
 		app := a.key.String()
 		a.mu.Lock()

@@ -85,7 +85,7 @@ func (a *app) event(ctx context.Context, id, kind, reason, note string, at time.
 			APIVersion: routeKind.GroupVersion().String(), Kind: routeKind.Kind, Namespace: routes[0].Namespace, Name: routes[0].Name,
 		}
 	}
-	err := a.c.mgr.GetClient().Create(ctx, e)
+	err := a.c.direct.Create(ctx, e)
 	switch {
 	case apierrors.IsAlreadyExists(err), apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause), apierrors.IsNotFound(err):
 		return nil // told before; or nobody is left who could be told
@@ -98,17 +98,18 @@ func shortOf(s string) string {
 	return hex.EncodeToString(sum[:4])
 }
 
-// sayViolation says a refused decision as an event of its own and counts it:
-// it is a mistake in Serin, and somebody should hear of it.
-func (a *app) sayViolation(err error, res engine.Result) {
+// sayViolation says a refused decision in the status, as an event of its own,
+// and counts it: it is a mistake in Serin, and somebody should hear of it.
+func (a *app) sayViolation(err error, res *engine.Result) {
 	var v *rollout.Violation
 	if !errors.As(err, &v) {
 		return
 	}
+	note := fmt.Sprintf("a decision was refused because it breaks invariant %s (%s). The last safe split stays. Please report it.", v.Invariant, v.Why)
+	res.Decision.Status.Stalled, res.Decision.Status.Message = note, note
 	a.c.meter.violated(v.Invariant)
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	note := fmt.Sprintf("a decision was refused because it breaks invariant %s (%s). The last safe split stays. Please report it.", v.Invariant, v.Why)
 	if err := a.event(ctx, fmt.Sprintf("%d.%s", res.State.N, strings.ToLower(v.Invariant)), corev1.EventTypeWarning, evViolation, note, res.At); err != nil {
 		a.log.Warn("telling of a refused decision", "err", err)
 	}

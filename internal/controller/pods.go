@@ -21,6 +21,13 @@ import (
 	"github.com/serin-dev/serin/internal/workload/deployment"
 )
 
+// podSource gives the pods of one Rollout's versions while it is under way.
+type podSource interface {
+	start(ctx context.Context) error    // begins to look, if that was not begun
+	end()                               // stops, and waits for it
+	list() (all []*corev1.Pod, ok bool) // false until all of them are known
+}
+
 // podWatch watches the pods of one Rollout's versions while it is under way: at
 // rest nobody asks about pods, and clusters have many.
 type podWatch struct {

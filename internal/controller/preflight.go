@@ -134,7 +134,7 @@ func (a *app) sharedFindings(ctx context.Context, versions []deployment.Version,
 		}
 		m := &metav1.PartialObjectMetadata{}
 		m.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("ConfigMap"))
-		if err := a.c.mgr.GetAPIReader().Get(ctx, types.NamespacedName{Namespace: a.key.Namespace, Name: name}, m); err != nil {
+		if err := a.c.live.Get(ctx, types.NamespacedName{Namespace: a.key.Namespace, Name: name}, m); err != nil {
 			continue // not permitted, or not there: its pods say so themselves
 		}
 		at := m.CreationTimestamp.Time

@@ -124,19 +124,14 @@ func (a *app) reconcile(ctx context.Context, doc *v1alpha1.Rollout) time.Duratio
 	a.mu.Lock()
 	a.invalid = err != nil
 	a.mu.Unlock()
-	if err != nil {
-		if wrote, err := a.store.PublishInvalid(ctx, doc.Generation, err, time.Now().UTC()); err != nil {
-			a.log.Warn("saying what is wrong with the document", "err", err)
+	if err != nil && a.engine == nil {
+		if err := a.sayInvalid(ctx); err != nil {
 			return time.Second
-		} else if wrote {
-			a.log.Warn("the document cannot be followed", "err", a.wrong)
 		}
 		if doc.DeletionTimestamp != nil {
 			return a.letGo(ctx, doc, "its document could never be followed")
 		}
-		if a.engine == nil {
-			return 0 // until it is edited
-		}
+		return 0 // until it is edited
 	}
 	if a.held(ctx, doc, has) {
 		return soon
@@ -190,6 +185,7 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 	if ctx.Err() != nil {
 		return 0 // what was cut short says nothing about anybody
 	}
+	a.sayViolation(err, &res)
 	a.keep(res, err, time.Since(began))
 	if !res.Decided {
 		a.log.Warn("a pass had no state to go on from", "err", err)
@@ -224,6 +220,8 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 
 	if a.wrong == nil {
 		sooner(a.publish(ctx, res))
+	} else if err := a.sayInvalid(ctx); err != nil { // after what the pass has saved
+		sooner(time.Second)
 	}
 	switch {
 	case doc.DeletionTimestamp != nil:
@@ -242,6 +240,18 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 		}
 	}
 	return after
+}
+
+// sayInvalid says on the Rollout what is wrong with its newest document.
+func (a *app) sayInvalid(ctx context.Context) error {
+	wrote, err := a.store.PublishInvalid(ctx, a.generation, a.wrong, time.Now().UTC())
+	switch {
+	case err != nil:
+		a.log.Warn("saying what is wrong with the document", "err", err)
+	case wrote:
+		a.log.Warn("the document cannot be followed; the last good one stays in force", "err", a.wrong)
+	}
+	return err
 }
 
 // publishEvery is how soon after the last write of the status another one is
@@ -376,7 +386,6 @@ func (a *app) keep(res engine.Result, err error, took time.Duration) {
 	if err != nil && a.news(err) {
 		a.log.Warn("a pass had trouble", "err", err)
 	}
-	a.sayViolation(err, res)
 }
 
 // news says whether trouble is worth a line in the log: not when the like of it
