@@ -37,7 +37,7 @@ func ParseRef(s string) Ref {
 // what is against the rules at this moment a *[Refusal], what is malformed an
 // *[Invalid]; any other error is the host's own trouble.
 //
-// List, Get, Next, Briefs, Series and At are those of [Views]: a host embeds one
+// List, Get, Next, NextOf, Briefs, Series and At are those of [Views]: a host embeds one
 // and publishes into it after each pass; everything else follows.
 type Host interface {
 	// List gives every rollout, sorted by name.
@@ -49,6 +49,8 @@ type Host interface {
 	// each rollout is given: a slow reader misses passes, never the present.
 	Next(ctx context.Context, after Cursor) ([]Update, Cursor, error)
 
+	// NextOf is Next for one rollout.
+	NextOf(ctx context.Context, after Cursor, ref Ref) ([]Update, Cursor, error)
 	// Briefs is Next for lines of a list: only those that say something new.
 	// Asked with a cursor of another run it answers at once, be it with nothing.
 	Briefs(ctx context.Context, after Cursor) ([]Brief, Cursor, error)

@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"encoding/json"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -282,5 +283,67 @@ func TestOffersAreWhatThePolicyTakes(t *testing.T) {
 				t.Errorf("%q does not say %q", all.String(), c.says)
 			}
 		})
+	}
+}
+
+// Of many rollouts those at rest are kept small, and given as they were.
+func TestPackedIsGivenWhole(t *testing.T) {
+	vs := NewViews(t0)
+	const n = packAbove + 50
+	publish := func(at time.Duration) {
+		for i := range n {
+			v := atRestAt(at)
+			v.Name = fmt.Sprint(i)
+			v.History = []rollout.Outcome{{Revision: v2, Result: rollout.Promoted, Ended: t0, Exposed: float64(i)}}
+			vs.Publish(v)
+		}
+	}
+	publish(0)
+	publish(time.Second)
+	ref := Ref{Name: "7"}
+	want := atRestAt(time.Second)
+	want.Name, want.History = "7", []rollout.Outcome{{Revision: v2, Result: rollout.Promoted, Ended: t0, Exposed: 7}}
+	if vs.by[ref].packed == nil || vs.by[ref].update.View.Decisions != nil {
+		t.Fatal("it is not packed")
+	}
+	got, err := vs.Get(t.Context(), ref)
+	if d := cmp.Diff(want, got); d != "" || err != nil {
+		t.Errorf("Get: %s %v", d, err)
+	}
+	us, cursor, err := vs.NextOf(t.Context(), Cursor{}, ref)
+	if err != nil || len(us) != 1 {
+		t.Fatalf("%v, %v", us, err)
+	}
+	if d := cmp.Diff(want, *us[0].View); d != "" {
+		t.Errorf("NextOf: %s", d)
+	}
+	b, err := us[0].JSON()
+	var back RolloutView
+	if err != nil || json.Unmarshal(b, &back) != nil || cmp.Diff(want, back) != "" {
+		t.Errorf("JSON: %s, %v", b, err)
+	}
+	if all, _, err := vs.Next(t.Context(), Cursor{}); err != nil || len(all) != n || len(all[3].View.Decisions) != 2 {
+		t.Errorf("Next gives %d, %v", len(all), err)
+	}
+	if all, err := vs.List(t.Context()); err != nil || len(all) != n || len(all[3].History) != 1 {
+		t.Errorf("List gives %d, %v", len(all), err)
+	}
+	old := vs.by[ref].packed
+	vs.Publish(want)
+	if vs.by[ref].packed != old {
+		t.Error("what did not change was packed anew")
+	}
+	moved := onTrial(2*time.Second, 500)
+	moved.Name = "7"
+	vs.Publish(moved)
+	if us, _, err := vs.NextOf(t.Context(), cursor, ref); err != nil || us[0].View.WeightSet != 500 || len(us[0].View.Decisions) != 2 {
+		t.Errorf("%v, %v", us, err)
+	}
+	ended := moved
+	ended.Phase, ended.Decisions = rollout.Idle, append(moved.Decisions[:2:2], rollout.Event{N: 3, At: t0.Add(time.Minute), What: rollout.EvPromoted})
+	ended.N = 3
+	vs.Publish(ended)
+	if v, _ := vs.Get(t.Context(), ref); len(v.Decisions) != 3 {
+		t.Errorf("%d decisions after the end, want the new one too", len(v.Decisions))
 	}
 }

@@ -499,9 +499,14 @@ type events func(context.Context, Cursor) ([]byte, Cursor, error)
 func (s *Server) fullEvents(r *http.Request) events {
 	only, sees := Ref{Namespace: r.URL.Query().Get("namespace"), Name: r.URL.Query().Get("name")}, seesOf(r)
 	return func(ctx context.Context, after Cursor) (text []byte, next Cursor, err error) {
-		updates, next, err := s.host.Next(ctx, after)
+		var updates []Update
+		if only.Name != "" {
+			updates, next, err = s.host.NextOf(ctx, after, only)
+		} else {
+			updates, next, err = s.host.Next(ctx, after)
+		}
 		for _, u := range updates {
-			if only.Name != "" && u.Ref != only || !sees(u.Ref.Namespace) {
+			if !sees(u.Ref.Namespace) {
 				continue
 			}
 			text = append(text, eventText(Cursor{next.Epoch, u.Seq}, u)...)

@@ -95,10 +95,18 @@ type Views struct {
 }
 
 type entry struct {
-	update Update
+	update Update  // its View without what is packed
+	packed *packed // nil: nothing is
 	brief  Brief
 	inAll  *list.Element // its places in the two feeds
 	inList *list.Element
+}
+
+// whole gives an entry's update with nothing packed.
+func (e *entry) whole() Update {
+	u := e.update
+	u.View = e.packed.unpack(u.View)
+	return u
 }
 
 // feed is entries in the order of their last change, newest last.
@@ -173,6 +181,11 @@ func (s *Views) put(ref Ref, v *RolloutView, line []byte) {
 		s.by[ref] = e
 	}
 	s.seq++
+	if v != nil && len(s.by) > packAbove {
+		v, e.packed = pack(v, e.packed)
+	} else {
+		e.packed = nil
+	}
 	e.update = Update{Ref: ref, View: v, Seq: s.seq, text: &text{}}
 	s.views.touch(&e.inAll, e)
 	if v != nil && line == nil || v != nil && string(line) == string(e.brief.Text) {
@@ -185,12 +198,16 @@ func (s *Views) put(ref Ref, v *RolloutView, line []byte) {
 // List implements [Host].
 func (s *Views) List(context.Context) ([]RolloutView, error) {
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	out := []RolloutView{}
+	entries := make([]entry, 0, len(s.by))
 	for _, e := range s.by {
 		if e.update.View != nil {
-			out = append(out, *e.update.View)
+			entries = append(entries, *e)
 		}
+	}
+	s.mu.Unlock()
+	out := make([]RolloutView, 0, len(entries))
+	for _, e := range entries {
+		out = append(out, *e.whole().View)
 	}
 	slices.SortFunc(out, func(a, b RolloutView) int {
 		return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
@@ -203,7 +220,7 @@ func (s *Views) Get(_ context.Context, ref Ref) (RolloutView, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if e := s.by[ref]; e != nil && e.update.View != nil {
-		return *e.update.View, nil
+		return *e.whole().View, nil
 	}
 	var known []string
 	for r, e := range s.by {
@@ -227,21 +244,42 @@ const maxNamed = 20
 // Next implements [Host]. An update that says "gone" is only given to readers
 // that may have seen the rollout.
 func (s *Views) Next(ctx context.Context, after Cursor) ([]Update, Cursor, error) {
+	return s.next(ctx, after, func(n uint64) []*entry {
+		return s.views.after(n, func(e *entry) uint64 { return e.update.Seq })
+	})
+}
+
+// NextOf implements [Host].
+func (s *Views) NextOf(ctx context.Context, after Cursor, ref Ref) ([]Update, Cursor, error) {
+	return s.next(ctx, after, func(n uint64) []*entry {
+		if e := s.by[ref]; e != nil && e.update.Seq > n {
+			return []*entry{e}
+		}
+		return nil
+	})
+}
+
+// next waits until some entries are newer. pick is called with mu held.
+func (s *Views) next(ctx context.Context, after Cursor, pick func(after uint64) []*entry) ([]Update, Cursor, error) {
 	fresh := after.Epoch != s.epoch
 	if fresh {
 		after = Cursor{Epoch: s.epoch}
 	}
 	for {
 		s.mu.Lock()
-		var out []Update
-		for _, e := range s.views.after(after.Seq, func(e *entry) uint64 { return e.update.Seq }) {
+		var newer []entry
+		for _, e := range pick(after.Seq) {
 			if !fresh || e.update.View != nil {
-				out = append(out, e.update)
+				newer = append(newer, *e)
 			}
 		}
 		now, changed := Cursor{s.epoch, s.seq}, s.views.changed
 		s.mu.Unlock()
-		if len(out) > 0 {
+		if len(newer) > 0 {
+			out := make([]Update, 0, len(newer))
+			for _, e := range newer {
+				out = append(out, e.whole())
+			}
 			return out, now, nil
 		}
 		select {
