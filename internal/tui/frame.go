@@ -398,7 +398,11 @@ func (m *Model) waits(w int) []string {
 		}
 		head += ": "
 	}
-	text := m.paint(strong, head) + clean(v.Message)
+	said := v.Message
+	if s := strings.TrimSpace(strings.Replace(said, v.Sentence, "", 1)); v.Sentence != "" && httpapi.UnderWay(*v) && s != "" {
+		said = s // the judge's sentence has a place of its own
+	}
+	text := m.paint(strong, head) + clean(said)
 	lines := wrap(text, w, 2)
 	if indented := wrap(text, w-9, 2); len(lines) > 1 && len(indented) > 1 && w > 30 {
 		lines = indented

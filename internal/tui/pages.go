@@ -56,18 +56,19 @@ func (m *Model) logs(w int) []string {
 func (m *Model) help(int) []string {
 	return []string{
 		"",
-		"  p  pause: nothing is raised until resume      r  resume",
-		"  P  promote: end this step (tab: all the way)  a  abort: take it back now",
-		"  y  approve the step that waits for it         u  undo: back to the version before",
-		"  t  retry the version that was taken back      each asks why, and enter sends it",
+		"  p  pause: nothing is raised until resume     r  resume",
+		"  P  promote: end this step (tab: all the way) a  abort: take it back now",
+		"  y  approve the step that waits for it        u  undo: back to the one before",
+		"  t  retry what was taken back                 each asks why; enter sends it",
 		"",
-		"  e  evidence   o  replicas and conditions   l  logs   j/k  down, up   esc  back",
+		"  e  evidence   o  replicas, conditions   l  logs   j/k  down, up   esc  back",
 		"  q  quit; the rollout goes on",
 		"",
 		"  weight   █ set   ◆ where the share was seen   ╎ steps ahead",
-		"  verdict  from taking back at the left to going on at the right; ● is where the",
-		"           evidence stands; ░ NO DATA: nothing can be said, and nothing goes on",
-		"  metric   canary beside stable, their difference with its 95 % band, the limit",
-		"           ✔ ok  ▲ beyond a limit, not long enough  ✖ broken or worse  ≈ both break it",
+		"  verdict  ● where the evidence stands, between taking it back at the left and",
+		"           going on at the right; ░ NO DATA: nothing can be said, nothing goes on",
+		"  metric   canary beside stable, the canary's past, the difference with its",
+		"           95 % band, the limit; ✔ ok  ▲ beyond a limit, not yet for long enough",
+		"           ✖ broken or worse  ≈ both versions break it  ░ no data",
 	}
 }

@@ -59,10 +59,25 @@ func Run(ctx context.Context, o Options) (last httpapi.RolloutView, ended bool, 
 			p.Send(lostMsg{err})
 		}
 	}()
+	ticked := make(chan struct{})
+	go func() {
+		defer close(ticked)
+		second := time.NewTicker(time.Second)
+		defer second.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-second.C:
+				p.Send(tickMsg{})
+			}
+		}
+	}()
 	_, err = p.Run()
 	stopped := ctx.Err() != nil // by a signal, which is how a person may end it
 	cancel()
 	<-watched
+	<-ticked
 	if errors.Is(err, tea.ErrProgramKilled) && stopped {
 		err = nil
 	}
@@ -78,7 +93,7 @@ func Run(ctx context.Context, o Options) (last httpapi.RolloutView, ended bool, 
 type (
 	viewMsg   struct{ v httpapi.RolloutView }
 	lostMsg   struct{ err error }
-	tickMsg   time.Time
+	tickMsg   struct{} // a second has passed
 	answerMsg struct {
 		a   httpapi.Answer
 		err error
@@ -100,11 +115,7 @@ type screen struct {
 	lost          error
 }
 
-func tick() tea.Cmd {
-	return tea.Tick(time.Second, func(t time.Time) tea.Msg { return tickMsg(t) })
-}
-
-func (s *screen) Init() tea.Cmd { return tick() }
+func (s *screen) Init() tea.Cmd { return nil }
 
 func (s *screen) View() tea.View {
 	v := tea.NewView(Frame(s.model, s.width, s.height))
@@ -120,9 +131,8 @@ func (s *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 	case tickMsg:
 		m.Now = s.o.Now()
 		if m.Page == Logs && m.Now.Unix()%2 == 0 {
-			return s, tea.Batch(tick(), s.readLogs())
+			return s, s.readLogs()
 		}
-		return s, tick()
 	case viewMsg:
 		m.View, m.Now = &msg.v, s.o.Now()
 		m.Trail.Add(msg.v)
