@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -16,7 +14,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/serin-dev/serin/internal/cli"
-	"github.com/serin-dev/serin/internal/daemon"
 	"github.com/serin-dev/serin/internal/demo"
 	"github.com/serin-dev/serin/internal/workload/process"
 )
@@ -49,57 +46,6 @@ func versionOf() string {
 		return i.Main.Version
 	}
 	return "devel"
-}
-
-// up runs the daemon of one machine until ctx ends. A second signal makes it
-// wait for nobody.
-func up(ctx context.Context, o cli.UpOptions) error {
-	level := slog.LevelInfo
-	if o.Verbose {
-		level = slog.LevelDebug
-	}
-	d, err := daemon.New(daemon.Options{
-		Dir: o.Dir, StateDir: o.StateDir, Socket: o.Socket, Listen: o.Listen, MetricsListen: o.Metrics,
-		Dashboard: dashboardOf(o), Run: o.Run, Version: versionOf(),
-		Logger: slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level})),
-	})
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(os.Stderr, "serin: users' requests at http://%s (from the moment that a stable version can answer)\n", d.Addr())
-	fmt.Fprintf(os.Stderr, "serin: metrics at http://%s/metrics, state in %s\n", d.MetricsAddr(), o.StateDir)
-	if url := d.Dashboard(); url != "" {
-		fmt.Fprintf(os.Stderr, "serin: dashboard at %s\n", url)
-	}
-	fmt.Fprintf(os.Stderr, "serin: ask with `serin status`; the socket is %s\n", d.Socket())
-	done := make(chan struct{})
-	defer close(done)
-	go func() {
-		<-ctx.Done()
-		again := make(chan os.Signal, 1)
-		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
-		defer signal.Stop(again)
-		select {
-		case <-again:
-			d.StopNow()
-		case <-done:
-		}
-	}()
-	return d.Run(ctx)
-}
-
-// dashboardOf is the address that was asked for, or where any port will do and
-// that one is taken, one of the kernel's choice.
-func dashboardOf(o cli.UpOptions) string {
-	if !o.AnyPort {
-		return o.Dashboard
-	}
-	l, err := net.Listen("tcp", o.Dashboard)
-	if err != nil {
-		return "127.0.0.1:0"
-	}
-	l.Close()
-	return o.Dashboard
 }
 
 func runDemo(ctx context.Context, o cli.DemoOptions) error {

@@ -18,6 +18,15 @@ type UpOptions struct {
 	Socket   string
 	Listen   string // of the gateway
 	Metrics  string // of /metrics
+
+	TLSListen         string
+	TLSCerts, TLSKeys []string // belong together, one by one
+	ACMEDomains       []string
+	ACMEEmail         string
+	ACMEDirectory     string
+	ACMERoot          string
+	Shield            bool
+
 	// Dashboard is where browsers find it; empty: nowhere. AnyPort: any other
 	// port will do where this one is taken.
 	Dashboard string
@@ -42,6 +51,10 @@ and releases new versions step by step. DIR is watched: a Deployment that is add
 starts a release. How a version starts is said by its container's command, or by
 
   serin up -f DIR --run 'my-registry/my-app:v1=./bin/my-app -version v1'
+
+After SIGUSR2 the program is executed again, in the same process, from the file
+that it was started from: with its listeners, its users and its replicas, and
+without a failed request. A program that cannot take over changes nothing.
 
 Ends with Ctrl-C or SIGTERM and takes its processes along; the rollout goes on
 where it was at the next start.`,
@@ -82,6 +95,14 @@ where it was at the next start.`,
 	_ = c.MarkFlagRequired("file")
 	c.Flags().StringArrayVar(&run, "run", nil, "IMAGE=COMMAND: how the replicas of an image start; may be repeated")
 	c.Flags().StringVar(&o.Listen, "listen", "127.0.0.1:8080", "address that users' requests come to")
+	c.Flags().StringVar(&o.TLSListen, "listen-tls", "", "address that users' encrypted requests come to (default 127.0.0.1:8443 where there is a certificate)")
+	c.Flags().StringArrayVar(&o.TLSCerts, "tls-cert", nil, "PEM file of a certificate with its chain; read again when it changes; may be repeated")
+	c.Flags().StringArrayVar(&o.TLSKeys, "tls-key", nil, "PEM file of the key of each --tls-cert, in the same order")
+	c.Flags().StringArrayVar(&o.ACMEDomains, "acme-domain", nil, "host to get a certificate for by ACME, which accepts the authority's terms; may be repeated")
+	c.Flags().StringVar(&o.ACMEEmail, "acme-email", "", "where the authority writes to")
+	c.Flags().StringVar(&o.ACMEDirectory, "acme-directory", "", "URL of the authority (default: Let's Encrypt)")
+	c.Flags().StringVar(&o.ACMERoot, "acme-root", "", "PEM file of the root that a private authority's own server is known by")
+	c.Flags().BoolVar(&o.Shield, "shield", false, "repeat on the stable version what a canary fails, where that may be done; the failure counts all the same")
 	c.Flags().StringVar(&o.Metrics, "metrics-listen", "127.0.0.1:0", "address of /metrics")
 	c.Flags().StringVar(&o.Dashboard, "dashboard", "auto", "address of the dashboard, on loopback; auto is "+dashboardAddress+" or any free port, off is none")
 	c.Flags().StringVar(&o.StateDir, "state-dir", "", "where the state is kept (default: by folder, under $XDG_STATE_HOME/serin)")

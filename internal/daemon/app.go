@@ -38,6 +38,9 @@ type app struct {
 	gap      bool // the last pass is not in the record
 
 	poke chan struct{} // something has changed: pass now
+	// last asks for one more pass, after which finished is closed, see finish.
+	last     chan struct{}
+	finished chan struct{}
 
 	mu     sync.Mutex
 	plan   plan // what the documents say, as last understood
@@ -60,6 +63,7 @@ type seen struct {
 func (d *Daemon) newApp(p plan) (*app, error) {
 	a := &app{
 		name: p.name, d: d, log: d.log.With("app", p.name),
+		last: make(chan struct{}), finished: make(chan struct{}),
 		inbox: &inbox{}, poke: make(chan struct{}, 1), rounds: make(chan struct{}), plan: p,
 		replies: map[string]*httpapi.Answer{}, replicas: map[string]rollout.Revision{},
 	}
@@ -206,6 +210,11 @@ func (a *app) loop(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
+			return
+		case <-a.last:
+			a.engine.SaveNext()
+			a.pass(ctx)
+			close(a.finished)
 			return
 		case <-a.poke:
 		case <-timer.C:

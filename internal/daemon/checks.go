@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"os"
 	"os/exec"
 	"runtime"
 	"sort"
@@ -95,7 +94,7 @@ func (c *checks) command(ctx context.Context, argv []string, run rollout.TestRun
 	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
 	cmd.Dir = c.dir
 	addresses := c.about(run.Revision)
-	cmd.Env = append(os.Environ(),
+	cmd.Env = append(environment(),
 		"SERIN_ROLLOUT="+c.app,
 		"SERIN_VERSION="+run.Revision.Label(),
 		"SERIN_REVISION="+string(run.Revision),

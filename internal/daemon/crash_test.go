@@ -37,8 +37,13 @@ type other struct {
 
 func (w *world) start(listen string) *other {
 	w.t.Helper()
+	return w.startProgram(os.Args[0], listen)
+}
+
+func (w *world) startProgram(program, listen string) *other {
+	w.t.Helper()
 	o := &other{t: w.t, w: w, log: w.log, waited: make(chan struct{}), listen: listen}
-	o.cmd = exec.Command(os.Args[0], "-dir", w.dir, "-state", w.state, "-listen", listen)
+	o.cmd = exec.Command(program, "-dir", w.dir, "-state", w.state, "-listen", listen)
 	o.cmd.Env = append(os.Environ(), playing+"=daemon")
 	o.cmd.Stderr = w.log
 	out, err := o.cmd.StdoutPipe()

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -36,6 +37,7 @@ type Options struct {
 	WorkDir string
 
 	Listen        string // users' requests; 127.0.0.1:8080 if empty
+	TLS           TLS    // users' requests, encrypted; besides Listen
 	MetricsListen string // /metrics; none if empty
 	Socket        string // the API; serin.sock in StateDir if empty
 	// Dashboard is where browsers find it: an address of loopback; none if empty.
@@ -51,8 +53,17 @@ type Options struct {
 	RecordBytes int64         // size of one of the two files of a rollout's record; record.DefaultBytes if 0
 	// Process are the supervisor's settings; Logger, Dir and Drain are the daemon's.
 	Process process.Options
-	// Gateway are the data plane's settings; Logger, Seed and StickyKey are the
-	// daemon's. MaxConnections 0: what the descriptors allow.
+	// Inherited is what this process had before, or was given; nil: nothing.
+	Inherited *Inherited
+	// Program is what is executed again, see Again; the zero Program: nothing is.
+	Program Program
+	// Notify tells a service manager lines of the sd_notify protocol; nil: there is
+	// none. It hears WATCHDOG=1 three times in every Watchdog, where that is not 0.
+	Notify   func(state string) error
+	Watchdog time.Duration
+
+	// Gateway are the data plane's settings; Logger, Seed, StickyKey, Counted and
+	// Before are the daemon's. MaxConnections 0: what the descriptors allow.
 	Gateway gateway.Options
 	// Shield repeats a request that a canary failed on the stable version, where
 	// that may be done; the judge still counts the failure.
@@ -94,9 +105,15 @@ type Daemon struct {
 	lock  *os.File
 
 	users   net.Listener // bound since New, answered once a stable version can
+	secure  net.Listener // nil: nothing is encrypted
+	tls     *front
 	metrics net.Listener
-	api     *httpapi.Listener
-	web     *dashboard // nil: none
+	api     net.Listener
+
+	standing []*standing   // all listeners, by name
+	handing  atomic.Bool   // the program is being executed again
+	again    chan struct{} // somebody asks for that
+	web      *dashboard    // nil: none
 
 	memory *memory
 	first  documents // what New understood
@@ -137,7 +154,11 @@ func New(o Options) (_ *Daemon, err error) {
 	}
 	d := &Daemon{
 		o: o, log: o.Logger, begun: time.Now(), apps: map[string]*app{}, absent: map[string]bool{}, opened: make(chan struct{}),
-		hook: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		again: make(chan struct{}, 1),
+		hook:  &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+	}
+	if o.Inherited.Again() {
+		d.begun = o.Inherited.again.Begun
 	}
 	d.Views = httpapi.NewViews(d.begun)
 	d.running, d.stop = context.WithCancel(context.Background())
@@ -150,31 +171,45 @@ func New(o Options) (_ *Daemon, err error) {
 	if err := os.MkdirAll(o.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("making the state folder: %w", err)
 	}
-	if d.lock, err = lockFolder(o.StateDir); err != nil {
+	if o.Inherited.Again() && o.Inherited.files["lock"] != nil {
+		d.lock = o.Inherited.files["lock"] // has been locked all the while
+	} else if d.lock, err = lockFolder(o.StateDir); err != nil {
 		return nil, err
 	}
-	if d.memory, err = openMemory(filepath.Join(o.StateDir, "daemon.json"), o.Dir); err != nil {
+	if d.memory, err = openMemory(memoryPath(o), o.Dir); err != nil {
 		return nil, err
 	}
 	if err := d.firstDocuments(); err != nil {
 		return nil, err
 	}
-	if d.users, err = net.Listen("tcp", o.Listen); err != nil {
-		return nil, listenError("users' requests", o.Listen, "--listen", err)
-	}
-	if o.MetricsListen != "" {
-		if d.metrics, err = net.Listen("tcp", o.MetricsListen); err != nil {
-			return nil, listenError("/metrics", o.MetricsListen, "--metrics", err)
-		}
-	}
-	if d.api, err = httpapi.Listen(o.Socket); err != nil {
+	if d.tls, err = d.openTLS(); err != nil {
 		return nil, err
 	}
-	if d.web, err = openDashboard(o); err != nil {
+	if d.users, err = d.listen("users", o.Listen, "users' requests", "--listen"); err != nil {
+		return nil, err
+	}
+	if d.tls != nil {
+		at := cmp.Or(o.TLS.Listen, "127.0.0.1:8443")
+		if d.secure, err = d.listen("tls", at, "users' encrypted requests", "--listen-tls"); err != nil {
+			return nil, err
+		}
+		d.tls.reachable(d.users.Addr(), d.secure.Addr())
+	}
+	if o.MetricsListen != "" {
+		if d.metrics, err = d.listen("metrics", o.MetricsListen, "/metrics", "--metrics-listen"); err != nil {
+			return nil, err
+		}
+	}
+	if d.api, err = d.listenAPI(); err != nil {
+		return nil, err
+	}
+	if d.web, err = d.openDashboard(); err != nil {
 		return nil, err
 	}
 	return d, nil
 }
+
+func memoryPath(o Options) string { return filepath.Join(o.StateDir, "daemon.json") }
 
 // listenError says what to do about an address that cannot be listened on.
 func listenError(what, address, flag string, err error) error {
@@ -260,6 +295,15 @@ func (d *Daemon) MetricsAddr() string {
 	return d.metrics.Addr().String()
 }
 
+// SecureAddr is where users' encrypted requests come to; known since New. Empty:
+// nowhere.
+func (d *Daemon) SecureAddr() string {
+	if d.secure == nil {
+		return ""
+	}
+	return d.secure.Addr().String()
+}
+
 // Socket is where the API is; known since New.
 func (d *Daemon) Socket() string { return d.o.Socket }
 
@@ -278,7 +322,8 @@ func (d *Daemon) Close() error {
 	if d.api != nil {
 		errs = append(errs, ignoreClosed(d.api.Close()))
 	}
-	for _, l := range []net.Listener{d.users, d.metrics} {
+	d.tls.close()
+	for _, l := range []net.Listener{d.users, d.secure, d.metrics} {
 		if l != nil {
 			errs = append(errs, ignoreClosed(l.Close()))
 		}
@@ -308,13 +353,18 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 	if err = d.build(); err == nil {
 		err = d.start()
 	}
-	if err == nil {
+	for going := err == nil; going; {
 		select {
 		case <-ctx.Done():
 			d.log.Info("ending: no new requests, those in flight are waited for")
+			going = false
 		case <-d.running.Done():
+			going = false
+		case <-d.again:
+			d.executeAgain(ctx)
 		}
 	}
+	d.notify("STOPPING=1", "STATUS=Ending: requests in flight are waited for.")
 	return errors.Join(err, d.end())
 }
 
@@ -325,12 +375,27 @@ func (d *Daemon) build() (err error) {
 		return err
 	}
 	g.MaxConnections = cmp.Or(g.MaxConnections, affordable())
+	if d.tls != nil && d.tls.issuer != nil {
+		g.Before = d.tls.challenged
+	}
+	if d.o.Inherited.Again() {
+		g.Counted = d.o.Inherited.again.Counted
+	}
 	d.gw = gateway.New(g)
 	d.board = embedded.NewBoard(d.gw)
 	p := d.o.Process
-	p.Logger, p.Dir, p.Drain = d.log, d.o.WorkDir, d.drain
+	p.Logger, p.Dir, p.Drain, p.Environ = d.log, d.o.WorkDir, d.drain, environment()
+	if d.o.Inherited.Again() {
+		p.Held = d.o.Inherited.again.Held
+		if err := p.Held.Check(); err != nil {
+			return err
+		}
+	}
 	d.sup = process.New(p)
 	d.meter = newMeter(d)
+	if d.o.Inherited.Again() {
+		d.meter.goOn(d.o.Inherited.again.Decisions, d.o.Inherited.again.Passes)
+	}
 	return nil
 }
 
@@ -375,6 +440,7 @@ func (d *Daemon) start() error {
 	d.work.Go(func() { d.web.serve(d.running, httpapi.NewServer(d).WithLogger(d.log), d.log) })
 	d.work.Go(func() { d.meter.serve(d.running, d.metrics) })
 	d.work.Go(d.accept)
+	d.work.Go(func() { d.keepInformed(d.running) })
 	return nil
 }
 
@@ -386,7 +452,28 @@ func (d *Daemon) accept() {
 	case <-d.opened:
 	}
 	d.log.Info("listening", "addr", d.Addr())
-	if err := d.gw.Serve(d.users); !errors.Is(err, http.ErrServerClosed) && d.running.Err() == nil {
+	if d.secure != nil {
+		d.log.Info("listening, encrypted", "addr", d.secure.Addr().String())
+		d.tls.manage(d.running, d.log)
+		d.work.Go(func() {
+			if err := d.gw.ServeTLSConfig(d.secure, d.tls.config); !errors.Is(err, http.ErrServerClosed) && d.running.Err() == nil {
+				d.log.Error("the gateway's encrypted listener ended", "err", err)
+				d.stop()
+			}
+		})
+	}
+	var kept []gateway.Kept
+	if d.o.Inherited.Again() {
+		kept = d.o.Inherited.kept
+	}
+	err := d.gw.Continue(d.users, kept)
+	if errors.Is(err, gateway.ErrNotBegun) {
+		return
+	}
+	if d.o.Inherited.Again() {
+		d.o.Inherited.kept = nil // they were served, or are kept anew
+	}
+	if !errors.Is(err, http.ErrServerClosed) && d.running.Err() == nil {
 		d.log.Error("the gateway's listener ended", "err", err)
 		d.stop()
 	}
@@ -401,7 +488,11 @@ func (d *Daemon) end() error {
 	}
 	var errs []error
 	if !d.isOpen() {
-		errs = append(errs, ignoreClosed(d.users.Close())) // who waits to be let in
+		for _, l := range []net.Listener{d.users, d.secure} { // who waits to be let in
+			if l != nil {
+				errs = append(errs, ignoreClosed(l.Close()))
+			}
+		}
 	}
 	patience, cancel := context.WithTimeout(d.now, d.o.ShutdownTimeout)
 	defer cancel()

@@ -22,7 +22,8 @@ type dashboard struct {
 }
 
 // openDashboard takes the address. Nil: none is asked for.
-func openDashboard(o Options) (*dashboard, error) {
+func (d *Daemon) openDashboard() (*dashboard, error) {
+	o := d.o
 	if o.Dashboard == "" {
 		return nil, nil
 	}
@@ -37,9 +38,9 @@ func openDashboard(o Options) (*dashboard, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := net.Listen("tcp", o.Dashboard)
+	l, err := d.listen("dashboard", o.Dashboard, "the dashboard", "--dashboard")
 	if err != nil {
-		return nil, listenError("the dashboard", o.Dashboard, "--dashboard", err)
+		return nil, err
 	}
 	return &dashboard{Listener: l, keys: keys}, nil
 }

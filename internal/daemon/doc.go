@@ -17,6 +17,8 @@
 //	Run   remembered splits in force -> processes -> passes -> the gateway accepts
 //	      ... folder, processes, gateway, commands and clocks wake the passes ...
 //	end   passes stop -> the gateway ends what is in flight -> processes end
+//	again the gateway answers what has begun -> one more pass -> exec, in the same
+//	      process, with listeners, resting clients, replicas and counters
 //
 // # Invariants
 //
@@ -29,6 +31,8 @@
 //   - A version whose file was removed or edited runs on until its traffic was
 //     seen gone.
 //   - A command is answered when what became of it is saved.
+//   - Executed again, the daemon fails no request and touches no replica; a program
+//     that cannot take over is found out before anything is given up.
 //   - Killed at any moment, the daemon leaves no process, and started again it
 //     goes on where it was: the same split, the same failed versions.
 //

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -16,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/coreos/go-systemd/v22/activation"
+	sd "github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/goleak"
 
 	"github.com/serin-dev/serin/internal/workload/process"
@@ -82,6 +85,23 @@ func backend(args []string) {
 			w.Header().Set("X-Secret", "of the application")
 			_ = json.NewEncoder(w).Encode(echo{Version: *version, PID: os.Getpid(), Method: r.Method, Target: r.RequestURI, Host: r.Host, Header: r.Header})
 			return
+		case r.URL.Path == "/events":
+			w.Header().Set("Content-Type", "text/event-stream")
+			for n := 0; r.Context().Err() == nil; n++ {
+				fmt.Fprintf(w, "data: %d\n\n", n)
+				w.(http.Flusher).Flush()
+				time.Sleep(time.Millisecond) // news come at a pace
+			}
+			return
+		case r.URL.Path == "/socket":
+			c, rw, err := http.NewResponseController(w).Hijack()
+			if err != nil {
+				return
+			}
+			defer c.Close()
+			fmt.Fprint(c, "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n")
+			_, _ = io.Copy(c, rw)
+			return
 		case r.URL.Path == "/never":
 			<-r.Context().Done()
 			return
@@ -120,13 +140,43 @@ func runDaemon(args []string) {
 	state := f.String("state", "", "")
 	listen := f.String("listen", "127.0.0.1:0", "")
 	_ = f.Parse(args)
+	fail := func(err error) {
+		if err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+	}
 	o := testOptions(*dir, *state)
 	o.Listen = *listen
 	o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	if Asked() {
+		fail(Check(o))
+		return
+	}
+	var err error
+	o.Inherited, err = TakeOver()
+	fail(err)
+	if o.Inherited == nil {
+		o.Inherited, err = Given(activation.Files(true))
+		fail(err)
+	}
+	o.Program, err = ThisProgram()
+	fail(err)
+	if os.Getenv("NOTIFY_SOCKET") != "" {
+		o.Notify = func(state string) error { _, err := sd.SdNotify(false, state); return err }
+		o.Watchdog = WatchdogOf(os.Getenv, os.Getpid())
+	}
 	d, err := New(o)
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
+	fail(err)
+	usr2 := make(chan os.Signal, 1)
+	signal.Notify(usr2, syscall.SIGUSR2)
+	go func() {
+		for range usr2 {
+			d.Again()
+		}
+	}()
+	if o.Inherited.Again() {
+		o.Logger.Info("goes on", "times", o.Inherited.again.Times, "pid", os.Getpid())
 	}
 	fmt.Println("addr", d.Addr())
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)

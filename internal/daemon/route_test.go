@@ -224,6 +224,18 @@ func TestUsersStayOverARestart(t *testing.T) {
 	w.up()
 	w.open()
 	w.until("my-app", "the split is in force again", liveAt(2500))
+	w.eventually("all replicas are in force again", func() bool {
+		n := 0
+		for _, v := range []string{"v1", "v2"} {
+			stats, _ := w.figures(v)
+			for _, e := range stats.Endpoints {
+				if e.InForce {
+					n++
+				}
+			}
+		}
+		return n == 3
+	})
 	same("after a restart", false)
 	w.command("my-app", rollout.Command{Verb: rollout.VerbApprove})
 	w.until("my-app", "v2 is stable", restsOn("v2"))

@@ -159,6 +159,10 @@ func (e *Engine) Respec(spec rollout.Spec, cfg analysis.Config) error {
 	return nil
 }
 
+// SaveNext makes the next pass save, whatever it decides: the host is about to
+// end, and evidence that was not saved would be lost.
+func (e *Engine) SaveNext() { e.unsaved = true }
+
 // Evidence is the judge's memory as it is now.
 func (e *Engine) Evidence() ([]byte, error) { return e.mind.Evidence() }
 

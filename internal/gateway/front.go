@@ -29,10 +29,12 @@ type front struct {
 
 	ended chan struct{} // closed by Close
 	once  sync.Once
+	done  chan struct{} // closed when nothing is accepted any more
 }
 
 func (g *Gateway) newFront(l net.Listener, kept []Kept, tls bool) *front {
-	f := &front{Listener: l, g: g, tls: tls, first: make(chan net.Conn, len(kept)), ended: make(chan struct{})}
+	f := &front{Listener: l, g: g, tls: tls, first: make(chan net.Conn, len(kept)),
+		ended: make(chan struct{}), done: make(chan struct{})}
 	if n := g.o.MaxConnections; n > 0 {
 		f.room = make(chan struct{}, n)
 	}
@@ -54,6 +56,15 @@ func (f *front) Accept() (net.Conn, error) {
 	}
 	nc, kept := <-f.first
 	var err error
+	if kept && f.g.leaving.Load() {
+		f.g.mu.Lock()
+		f.g.unserved = append(f.g.unserved, nc.(*readBefore))
+		f.g.mu.Unlock()
+		if f.room != nil {
+			<-f.room
+		}
+		return f.Accept()
+	}
 	if !kept {
 		nc, err = f.Listener.Accept()
 		if err != nil {
@@ -343,12 +354,15 @@ func (g *Gateway) Leave(ctx context.Context, patience time.Duration) ([]Kept, er
 	g.fronts.until(first, func(now time.Time, c *frontConn) bool {
 		return c.state != http.StateActive || c.stream || c.http2() || now.Sub(c.since) < longRequest
 	})
-	g.leaving.Store(true)
 	g.mu.Lock()
+	g.leaving.Store(true)
 	servers, listening := append([]*http.Server(nil), g.servers...), append([]*front(nil), g.listening...)
 	g.mu.Unlock()
 	for _, f := range listening {
 		_ = f.Close()
+	}
+	for _, f := range listening {
+		<-f.done
 	}
 	g.eachEndpoint(func(e *endpoint) { e.endStreams() })
 	for _, c := range g.fronts.list() {
@@ -384,6 +398,9 @@ func (g *Gateway) Leave(ctx context.Context, patience time.Duration) ([]Kept, er
 	}
 	cancel()
 	work.Wait()
+	for _, nc := range g.unserved { // nobody accepts any more
+		kept = append(kept, Kept{Conn: nc.Conn, Read: nc.read})
+	}
 	if cut > 0 {
 		return kept, &LeaveError{Cut: cut}
 	}

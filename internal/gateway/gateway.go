@@ -23,6 +23,11 @@ type Options struct {
 	// for example "X-Serin-Version". Empty: no such header.
 	VersionHeader string
 
+	// Before is shown every request before any table is looked at, and answers
+	// those that are the host's own business, such as an authority's look whether
+	// this is the host that it certifies. True: it has answered. Nil: there are none.
+	Before func(http.ResponseWriter, *http.Request) bool
+
 	// StickyKey signs the cookies of Sticky.OwnCookie. With another key users are
 	// dealt out anew. Empty: made from Seed, which is no secret.
 	StickyKey []byte
@@ -85,9 +90,10 @@ type Gateway struct {
 	listening []*front
 	closed    bool
 
-	fronts  fronts
-	leaving atomic.Bool // see Leave
-	hurry   atomic.Bool // Leave has lost its patience
+	fronts   fronts
+	unserved []*readBefore // kept connections that came too late to be served
+	leaving  atomic.Bool   // see Leave
+	hurry    atomic.Bool   // Leave has lost its patience
 
 	stop     chan struct{} // closed by Close: ends the sweeper
 	swept    chan struct{} // closed when it has ended

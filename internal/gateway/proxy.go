@@ -53,6 +53,9 @@ type result struct {
 
 // ServeHTTP routes one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if g.o.Before != nil && g.o.Before(w, r) {
+		return
+	}
 	now := time.Now()
 	x := exchange{g: g, w: w, r: r, ctx: r.Context(), start: now, try: now}
 	if r.ProtoMajor == 1 && x.ctx.Err() != nil {

@@ -3,6 +3,7 @@ package gateway
 import (
 	"context"
 	"crypto/tls"
+	"fmt"
 	"log/slog"
 	"net"
 	"net/http"
@@ -24,42 +25,45 @@ const (
 // speak HTTP/1.1, or HTTP/2 without TLS if they know beforehand (as gRPC does).
 func (g *Gateway) Serve(l net.Listener) error { return g.Continue(l, nil) }
 
+// ErrNotBegun is what Continue gives when the gateway has left or was closed
+// before: nothing was done with l, and nobody serves the kept connections.
+var ErrNotBegun = fmt.Errorf("gateway: nothing is served any more: %w", http.ErrServerClosed)
+
 // Continue is Serve that begins with connections that another gateway kept, see
 // Leave.
 func (g *Gateway) Continue(l net.Listener, kept []Kept) error {
-	f := g.newFront(l, kept, false)
+	return g.serve(g.newFront(l, kept, false), nil)
+}
+
+func (g *Gateway) serve(f *front, c *tls.Config) (err error) {
 	srv, err := g.newServer(f)
 	if err != nil {
 		return err
 	}
-	return g.served(srv.Serve(f))
+	defer close(f.done)
+	if c == nil {
+		err = srv.Serve(f)
+	} else {
+		srv.TLSConfig = c
+		err = srv.ServeTLS(f, "", "")
+	}
+	if g.leaving.Load() {
+		return http.ErrServerClosed
+	}
+	return err
 }
 
 // ServeTLS is Serve with TLS 1.2 or newer, for HTTP/1.1 and HTTP/2.
 func (g *Gateway) ServeTLS(l net.Listener, certs *Certificates) error {
-	return g.ServeTLSConfig(l, &tls.Config{GetCertificate: certs.get})
+	return g.ServeTLSConfig(l, certs.Config())
 }
 
 // ServeTLSConfig is ServeTLS for who has certificates of another kind. Protocols
 // in NextProtos beyond HTTP's are spoken as far as c itself does.
 func (g *Gateway) ServeTLSConfig(l net.Listener, c *tls.Config) error {
-	f := g.newFront(l, nil, true)
-	srv, err := g.newServer(f)
-	if err != nil {
-		return err
-	}
 	c = c.Clone()
 	c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
-	srv.TLSConfig = c
-	return g.served(srv.ServeTLS(f, "", ""))
-}
-
-// served says how a server ended.
-func (g *Gateway) served(err error) error {
-	if g.leaving.Load() {
-		return http.ErrServerClosed
-	}
-	return err
+	return g.serve(g.newFront(l, nil, true), c)
 }
 
 func (g *Gateway) newServer(l *front) (*http.Server, error) {
@@ -81,9 +85,12 @@ func (g *Gateway) newServer(l *front) (*http.Server, error) {
 	}
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	if g.leaving.Load() {
+		return nil, ErrNotBegun
+	}
 	if g.closed {
 		l.Close()
-		return nil, http.ErrServerClosed
+		return nil, ErrNotBegun
 	}
 	g.servers, g.listening = append(g.servers, srv), append(g.listening, l)
 	return srv, nil

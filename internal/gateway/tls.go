@@ -88,6 +88,11 @@ func (c *Certificates) stamps() []fileStamp {
 	return out
 }
 
+// Config shows the certificates.
+func (c *Certificates) Config() *tls.Config {
+	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
+}
+
 // get is the server's GetCertificate.
 func (c *Certificates) get(hello *tls.ClientHelloInfo) (*tls.Certificate, error) {
 	c.check(time.Now())

@@ -32,6 +32,9 @@ type Options struct {
 	LogBytes    int // and bytes; default 256 KiB
 	LogLineSize int // bytes of a line that are kept, the rest is cut; default 4096
 
+	// Environ is what a command inherits; default: this process's own.
+	Environ []string
+
 	// Held is what a supervisor of this same process, before it executed itself
 	// again, gave by HandOver: its replicas go on.
 	Held *Held

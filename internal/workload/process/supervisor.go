@@ -62,10 +62,13 @@ func New(o Options) *Supervisor {
 	}
 	s := &Supervisor{
 		client:  newProbeClient(),
-		environ: os.Environ(),
+		environ: o.Environ,
 		changed: make(chan struct{}, 1),
 		sets:    map[string]*set{},
 		all:     map[*replica]bool{},
+	}
+	if s.environ == nil {
+		s.environ = os.Environ()
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
@@ -91,7 +94,7 @@ func New(o Options) *Supervisor {
 	if exe, err := filepath.Abs(o.Executable); err == nil {
 		o.Executable = exe // shims start in another directory
 	}
-	for _, kv := range s.environ { // what a Go binary itself looks at
+	for _, kv := range os.Environ() { // what a Go binary itself looks at
 		if name, _, _ := strings.Cut(kv, "="); slices.Contains([]string{"GODEBUG", "GOCOVERDIR", "GORACE"}, name) {
 			s.shimEnviron = append(s.shimEnviron, kv)
 		}
