@@ -365,6 +365,7 @@ func readings(t *testing.T, c metric.Customs) []analysis.Custom {
 // TestRealQueries: the document's own metrics from a real Prometheus; each
 // answer once, and none at rest.
 func TestRealQueries(t *testing.T) {
+	t.Parallel()
 	one, two := newExporter(t), newExporter(t)
 	one.set("good_total 99\n", false)
 	two.set("good_total 80\n", false)
@@ -514,6 +515,7 @@ func TestConfigCheck(t *testing.T) {
 // warnings, as servers over several stores do when one is down: there are
 // figures in the answer, and they are not taken.
 func TestPartialAnswersOfARealOne(t *testing.T) {
+	t.Parallel()
 	e := newExporter(t)
 	e.count("200", 5)
 	s := run(t, job("pods", map[string]*exporter{"a": e}, nil))

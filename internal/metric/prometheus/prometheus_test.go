@@ -14,6 +14,7 @@ import (
 )
 
 func TestConformance(t *testing.T) {
+	t.Parallel()
 	all := map[string]*exporter{"a": newExporter(t), "b": newExporter(t), "c": newExporter(t)}
 	s := run(t, job("pods", all, nil))
 	enginetest.TestSamples(t, func(t *testing.T) enginetest.SamplesFixture {
@@ -83,6 +84,7 @@ func until(t testing.TB, s engine.Samples, what string, holds func(engine.Sample
 }
 
 func TestRealScrapes(t *testing.T) {
+	t.Parallel()
 	one, two, idle, other := newExporter(t), newExporter(t), newExporter(t), newExporter(t)
 	node := newExporter(t)
 	one.count("200", 90)
@@ -128,7 +130,7 @@ func TestRealScrapes(t *testing.T) {
 	if x := got.Canary[0]; x.Requests != 40 || x.Errors != 0 || x.CPUSeconds != 3 || x.MemoryBytes != 4e7 {
 		t.Errorf("two: %+v", x)
 	}
-	if l := src.Last(); l.Names != "istio" || l.Interval < 300*time.Millisecond || l.Interval > 2*time.Second || len(l.Problems) != 0 {
+	if l := src.Last(); l.Names != "istio" || l.Interval < 100*time.Millisecond || l.Interval > 2*time.Second || len(l.Problems) != 0 {
 		t.Errorf("summary: %+v", l)
 	}
 
@@ -153,6 +155,7 @@ func TestRealScrapes(t *testing.T) {
 // TestTheJudgeSeesABadCanary: through a real Prometheus, judged by the real
 // judge.
 func TestTheJudgeSeesABadCanary(t *testing.T) {
+	t.Parallel()
 	good, bad := newExporter(t), newExporter(t)
 	s := run(t, job("pods", map[string]*exporter{"good": good, "bad": bad}, nil))
 	p := &pods{}
@@ -180,6 +183,7 @@ func TestTheJudgeSeesABadCanary(t *testing.T) {
 
 // TestRealFaults: a Prometheus that hangs, goes on, and ends.
 func TestRealFaults(t *testing.T) {
+	t.Parallel()
 	e := newExporter(t)
 	e.count("200", 5)
 	s := run(t, job("pods", map[string]*exporter{"a": e}, nil))
@@ -217,6 +221,7 @@ func TestRealFaults(t *testing.T) {
 // TestHistory: what a real one has scraped calibrates a judge that has seen
 // nothing itself.
 func TestHistory(t *testing.T) {
+	t.Parallel()
 	a, b := newExporter(t), newExporter(t)
 	s := run(t, job("pods", map[string]*exporter{"a": a, "b": b}, nil))
 	for range 6 {

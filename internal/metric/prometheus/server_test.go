@@ -55,7 +55,7 @@ func run(t testing.TB, jobs string) *server {
 	t.Helper()
 	path, dir := program(t), t.TempDir()
 	config := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte("global: {scrape_interval: 500ms, scrape_timeout: 500ms}\nscrape_configs:\n"+jobs), 0o600); err != nil {
+	if err := os.WriteFile(config, []byte("global: {scrape_interval: 250ms, scrape_timeout: 250ms}\nscrape_configs:\n"+jobs), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	// The port is chosen by the kernel; another program may take it before the
