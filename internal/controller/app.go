@@ -224,6 +224,10 @@ func (a *app) adapt(doc *v1alpha1.Rollout) error {
 	next.workloads = deployment.New(deployment.Options{
 		Client: a.c.client, Namespace: a.key.Namespace, Selector: selector, Label: v.Label,
 		Services: a.services, Pods: func() ([]*corev1.Pod, bool) { return a.pods.list() },
+		ScaleOnly: func(ctx context.Context) bool {
+			lacks := a.c.rights.lacks(ctx, a.key.Namespace)
+			return lacks(patchDeployments) && !lacks(patchScale)
+		},
 	})
 	cfg := istio.Config{
 		Client: a.c.client, Namespace: a.key.Namespace, Label: v.Label, Version: routeKind.Version,

@@ -254,8 +254,14 @@ func TestMissingRights(t *testing.T) {
 	})
 	r := newRights(c)
 	doc := &v1alpha1.Rollout{}
+	find := func(autoscaled bool) (out []string) {
+		for _, f := range rightFindings(r.lacks(context.Background(), ns), doc, autoscaled) {
+			out = append(out, string(f.Level)+": "+f.What+" "+f.Remedy)
+		}
+		return out
+	}
 	for range 3 {
-		if got := r.missing(context.Background(), ns, neededFor(doc)); len(got) != 0 {
+		if got := find(true); len(got) != 0 {
 			t.Errorf("missing %v, want nothing", got)
 		}
 	}
@@ -263,13 +269,19 @@ func TestMissingRights(t *testing.T) {
 		t.Errorf("asked %d times", asked)
 	}
 	doc.Spec.Promotion.Retire = v1alpha1.RetireDelete
-	got := r.missing(context.Background(), ns, neededFor(doc))
-	if len(got) != 1 || got[0].verb != "delete" {
-		t.Fatalf("missing %v, want delete on deployments", got)
+	if got := find(true); len(got) != 1 || !strings.HasPrefix(got[0], "Refuse: Serin's service account may not delete deployments (apps)") {
+		t.Errorf("missing %v, want delete on deployments", got)
 	}
-	f := got[0].finding()
-	if f.Level != rollout.Refuse || !strings.Contains(f.What, "may not delete deployments (apps)") || f.Remedy == "" {
-		t.Errorf("the finding is %+v", f)
+	doc.Spec.Promotion.Retire = ""
+	r.known[ns] = granted{at: time.Now(), rules: []authorizationv1.ResourceRule{
+		rules[0], {Verbs: []string{"*"}, APIGroups: []string{"networking.istio.io", "", "events.k8s.io"}, Resources: []string{"*"}},
+		{Verbs: []string{"patch"}, APIGroups: []string{"apps"}, Resources: []string{"deployments/scale"}},
+	}}
+	if got := find(false); len(got) != 0 {
+		t.Errorf("with the right to scale alone, missing %v", got)
+	}
+	if got := find(true); len(got) != 1 || !strings.Contains(got[0], "capacity.hpa: Ignore") {
+		t.Errorf("with autoscalers, missing %v", got)
 	}
 }
 

@@ -26,17 +26,15 @@ func (a *app) Check(ctx context.Context, stable, canary rollout.Revision) ([]rol
 	if err != nil {
 		return nil, err
 	}
-	var out []rollout.Finding
-	for _, m := range a.c.rights.missing(ctx, a.key.Namespace, neededFor(a.doc)) {
-		out = append(out, m.finding())
+	doc := a.doc.DeepCopy()
+	doc.Default()
+	seen, err := a.workloads.Observe(ctx)
+	if err != nil {
+		return nil, err
 	}
+	autoscaled := slices.ContainsFunc(seen.Items, func(w rollout.Workload) bool { return w.HPA != nil })
+	out := rightFindings(a.c.rights.lacks(ctx, a.key.Namespace), doc, autoscaled)
 	if canary != "" {
-		seen, err := a.workloads.Observe(ctx)
-		if err != nil {
-			return nil, err
-		}
-		doc := a.doc.DeepCopy()
-		doc.Default()
 		out = append(out, autoscalerFindings(seen, doc.Spec.Capacity.HPA, stable, canary)...)
 		out = append(out, a.sharedFindings(ctx, versions, stable, canary)...)
 	}

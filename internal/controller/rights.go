@@ -25,73 +25,81 @@ type rights struct {
 }
 
 type granted struct {
-	at      time.Time
-	missing []right
+	at    time.Time
+	rules []authorizationv1.ResourceRule
+	bad   bool // something that may be needed is missing
 }
 
 // right is a verb on a resource, and what it is for.
 type right struct{ group, resource, verb, what string }
 
-const askAgain = time.Minute
+// askAgain is how soon it is asked again whether a missing right was granted; only
+// passes ask, so at rest nobody does.
+const askAgain = 5 * time.Minute
 
 func newRights(c client.Client) *rights { return &rights{c: c, known: map[string]granted{}} }
 
-// neededFor lists what a rollout of this document may come to need.
-func neededFor(doc *v1alpha1.Rollout) []right {
-	return slices.DeleteFunc(allRights(), func(r right) bool {
-		switch {
-		case r.resource == "horizontalpodautoscalers":
-			return doc.Spec.Capacity.HPA == v1alpha1.HPAIgnore
-		case r.verb == "delete":
-			return doc.Spec.Promotion.Retire != v1alpha1.RetireDelete && doc.Spec.Rollback.Retire != v1alpha1.RetireDelete
+// Rights that are asked about by themselves.
+var (
+	patchDeployments = right{"apps", "deployments", "patch", "replicas cannot follow the weight"}
+	patchScale       = right{"apps", "deployments/scale", "patch", "replicas cannot follow the weight"}
+	deleteOld        = right{"apps", "deployments", "delete", "old versions cannot be deleted (retire: Delete)"}
+	patchAutoscalers = right{"autoscaling", "horizontalpodautoscalers", "patch", "an autoscaler's minimum cannot be held (capacity.hpa: HoldMinimum)"}
+)
+
+// alwaysNeeded are the rights that every rollout needs.
+var alwaysNeeded = []right{
+	{"serin.dev", "rollouts/status", "patch", "decisions cannot be recorded, and nothing is done that is not"},
+	{"serin.dev", "rollouts", "patch", "the finalizer that gives traffic back cannot be added"},
+	{"networking.istio.io", "virtualservices", "patch", "the split cannot be written"},
+	{"networking.istio.io", "destinationrules", "patch", "a version without a subset cannot get one"},
+	{"", "pods", "list", "why a version is not ready, and its figures, cannot be read"},
+	{"", "pods", "watch", "why a version is not ready, and its figures, cannot be read"},
+	{"events.k8s.io", "events", "create", "nobody is told of decisions by events"},
+}
+
+// rightFindings says what a document asks for and Serin may not do.
+func rightFindings(lacks func(right) bool, doc *v1alpha1.Rollout, autoscaled bool) []rollout.Finding {
+	var out []rollout.Finding
+	for _, r := range alwaysNeeded {
+		if lacks(r) {
+			out = append(out, r.finding("add the rule to the role that was installed for it, or bind that role in this namespace"))
 		}
-		return false
-	})
-}
-
-func allRights() []right {
-	return []right{
-		{"serin.dev", "rollouts/status", "patch", "decisions cannot be recorded, and nothing is done that is not"},
-		{"serin.dev", "rollouts", "patch", "the finalizer that gives traffic back cannot be added"},
-		{"apps", "deployments", "patch", "replicas cannot follow the weight"},
-		{"networking.istio.io", "virtualservices", "patch", "the split cannot be written"},
-		{"networking.istio.io", "destinationrules", "patch", "a version without a subset cannot get one"},
-		{"", "pods", "list", "why a version is not ready, and its figures, cannot be read"},
-		{"", "pods", "watch", "why a version is not ready, and its figures, cannot be read"},
-		{"events.k8s.io", "events", "create", "nobody is told of decisions by events"},
-		{"autoscaling", "horizontalpodautoscalers", "patch", "an autoscaler's minimum cannot be held (capacity.hpa: HoldMinimum)"},
-		{"apps", "deployments", "delete", "old versions cannot be deleted (retire: Delete)"},
 	}
+	if lacks(patchDeployments) && lacks(patchScale) {
+		out = append(out, patchScale.finding("scale the versions yourself: a rollout waits until you have; or grant it"))
+	}
+	if lacks(deleteOld) && (doc.Spec.Promotion.Retire == v1alpha1.RetireDelete || doc.Spec.Rollback.Retire == v1alpha1.RetireDelete) {
+		out = append(out, deleteOld.finding("say retire: ScaleToZero, or grant it"))
+	}
+	if lacks(patchAutoscalers) && autoscaled && doc.Spec.Capacity.HPA != v1alpha1.HPAIgnore {
+		out = append(out, patchAutoscalers.finding("say capacity.hpa: Ignore, or grant it"))
+	}
+	return out
 }
 
-// missing says which of the rights are not there. Where that cannot be found
-// out nothing is: a write that is denied is said anyway.
-func (r *rights) missing(ctx context.Context, namespace string, need []right) []right {
+// lacks says whether a right is missing. Where that cannot be found out nothing
+// is: a write that is denied is said anyway.
+func (r *rights) lacks(ctx context.Context, namespace string) func(right) bool {
 	r.mu.Lock()
 	g, known := r.known[namespace]
 	r.mu.Unlock()
-	if !known || slices.ContainsFunc(g.missing, func(m right) bool { return slices.Contains(need, m) }) && time.Since(g.at) > askAgain {
+	if !known || g.bad && time.Since(g.at) > askAgain {
 		review := &authorizationv1.SelfSubjectRulesReview{Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: namespace}}
 		if err := r.c.Create(ctx, review); err != nil || review.Status.Incomplete {
-			return nil
+			return func(right) bool { return false }
 		}
-		g = granted{at: time.Now()}
-		for _, want := range allRights() {
-			if !slices.ContainsFunc(review.Status.ResourceRules, func(rule authorizationv1.ResourceRule) bool { return allows(rule, want) }) {
-				g.missing = append(g.missing, want)
-			}
-		}
+		g = granted{at: time.Now(), rules: review.Status.ResourceRules}
+		g.bad = slices.ContainsFunc(append(slices.Clone(alwaysNeeded), patchDeployments, deleteOld, patchAutoscalers), g.lacks)
 		r.mu.Lock()
 		r.known[namespace] = g
 		r.mu.Unlock()
 	}
-	var out []right
-	for _, m := range g.missing {
-		if slices.Contains(need, m) {
-			out = append(out, m)
-		}
-	}
-	return out
+	return g.lacks
+}
+
+func (g granted) lacks(want right) bool {
+	return !slices.ContainsFunc(g.rules, func(rule authorizationv1.ResourceRule) bool { return allows(rule, want) })
 }
 
 func allows(rule authorizationv1.ResourceRule, want right) bool {
@@ -102,10 +110,10 @@ func allows(rule authorizationv1.ResourceRule, want right) bool {
 }
 
 // finding says what a missing right keeps from being done.
-func (m right) finding() rollout.Finding {
+func (m right) finding(remedy string) rollout.Finding {
 	level := rollout.Refuse
 	switch m.resource {
-	case "events", "pods", "destinationrules", "horizontalpodautoscalers":
+	case "events", "pods", "destinationrules", "deployments/scale":
 		level = rollout.Warn
 	}
 	group := m.group
@@ -115,6 +123,6 @@ func (m right) finding() rollout.Finding {
 	return rollout.Finding{
 		Level:  level,
 		What:   fmt.Sprintf("Serin's service account may not %s %s (%s): %s.", m.verb, m.resource, group, m.what),
-		Remedy: "add the rule to the role that was installed for it, or bind that role in this namespace",
+		Remedy: remedy,
 	}
 }

@@ -54,7 +54,10 @@ type Options struct {
 	// Pods gives the pods of the versions; false while they are not looked at.
 	// They only say why something is not ready.
 	Pods func() ([]*corev1.Pod, bool)
-	Now  func() time.Time // time.Now
+	// ScaleOnly says that counts may be written and marks may not: then marks are
+	// in the rollout's state alone. nil: both may be.
+	ScaleOnly func(context.Context) bool
+	Now       func() time.Time // time.Now
 }
 
 // Workloads is the engine's port for one rollout.
@@ -417,6 +420,9 @@ func (w *Workloads) scale(ctx context.Context, o object, s rollout.Scale) error 
 	w.mu.Lock()
 	marks := !w.o.Now().Before(w.may)
 	w.mu.Unlock()
+	if scaled || marked {
+		marks = marks && (w.o.ScaleOnly == nil || !w.o.ScaleOnly(ctx))
+	}
 	if !scaled && (!marked || !marks) {
 		return nil
 	}
