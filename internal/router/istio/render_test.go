@@ -422,24 +422,26 @@ func TestAnyRouteAnySplit(t *testing.T) {
 // Every weight there is, on the article's route.
 func TestEveryWeight(t *testing.T) {
 	vs, view := article(t)
+	start := view.slots(vs)[0]
 	for w := range rollout.Whole + 1 {
 		want := rollout.Traffic{N: 1, Stable: v1, Canary: v2, Weight: w}
-		p, err := Render(vs, want, view)
+		placed, _, err := view.divide(start, want, kept{})
 		if err != nil {
 			t.Fatal(err)
 		}
-		vs = apply(t, vs, p)
-		s := view.slots(vs)[0]
+		var route []any
 		sum, canary := int64(0), int64(0)
-		for _, p := range s.parts {
-			sum += p.weight
-			if p.value == "v2" {
-				canary = p.weight
+		for _, d := range placed {
+			sum += d.weight
+			if d.value == "v2" {
+				canary = d.weight
 			}
+			route = append(route, d.object())
 		}
 		if canary*int64(rollout.Whole) != int64(w)*sum || sum > 10000 {
 			t.Fatalf("%v is written as %d of %d", w, canary, sum)
 		}
+		start.raw["route"] = route
 		if got, _ := Parse(vs, view); !maps.Equal(got.Weights, want.Weights()) {
 			t.Fatalf("%v is read as %v", w, got.Weights)
 		}
