@@ -39,7 +39,7 @@ const (
 	// maxDelay is how long evidence must last, in seconds, where stable's pods
 	// have not shown whether they have bad minutes of their own; sureFor pod
 	// seconds of watching them do away with it.
-	maxDelay   = 240.0
+	maxDelay   = 360.0
 	leastDelay = 60.0
 	// A stable that failed less than this of so many requests is quiet.
 	quietRequests = 3000.0
