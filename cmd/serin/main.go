@@ -29,6 +29,7 @@ func main() {
 		Version:   versionOf(),
 		Plugin:    plugin,
 		Cluster:   cluster,
+		SignIn:    signIn,
 		Up:        up,
 		Demo:      runDemo,
 		CheckDemo: demo.Check,

@@ -29,6 +29,8 @@ type Program struct {
 	CheckDemo func(ctx context.Context, dir string, out io.Writer) error
 	// Cluster makes a client for a cluster; nil: the program has none.
 	Cluster func(ctx context.Context, o ClusterOptions) (Host, error)
+	// SignIn asks a cluster's API server who people are and what they may.
+	SignIn func(o ClusterOptions) (SignIn, error)
 	// More are verbs of other packages.
 	More []func() *cobra.Command
 
