@@ -46,6 +46,9 @@ func (w *world) startProgram(program, listen string) *other {
 	o.cmd = exec.Command(program, "-dir", w.dir, "-state", w.state, "-listen", listen)
 	o.cmd.Env = append(os.Environ(), playing+"=daemon")
 	o.cmd.Stderr = w.log
+	if w.prepare != nil {
+		w.prepare(o.cmd)
+	}
 	out, err := o.cmd.StdoutPipe()
 	if err != nil {
 		w.t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -41,6 +42,7 @@ type world struct {
 	ended      chan struct{}
 	err        error
 	edit       func(*Options)
+	prepare    func(*exec.Cmd) // of a daemon in a process of its own
 }
 
 func newWorld(t *testing.T, files map[string]string) *world {
