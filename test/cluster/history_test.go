@@ -45,7 +45,7 @@ func record(t *testing.T, ns string) *history {
 	var all sync.WaitGroup
 	h.stop = func() { cancel(); all.Wait() }
 	t.Cleanup(h.stop)
-	for kind, gvr := range map[string]schema.GroupVersionResource{"VirtualService": virtualServices, "DestinationRule": destinationRules, "Deployment": deployments, "Rollout": rollouts} {
+	for kind, gvr := range map[string]schema.GroupVersionResource{"VirtualService": virtualServices, "DestinationRule": destinationRules, "Deployment": deployments, "Rollout": rollouts, "EndpointSlice": endpointSlices} {
 		var ws []watch.Interface
 		w, err := the.Dynamic.Resource(gvr).Namespace(ns).Watch(ctx, metav1.ListOptions{ResourceVersion: "0"})
 		if err != nil {
@@ -128,6 +128,7 @@ func splitOf(vs *unstructured.Unstructured) split {
 	for _, d := range route {
 		m := d.(map[string]any)
 		subset, _, _ := unstructured.NestedString(m, "destination", "subset")
+		subset = strings.TrimPrefix(subset, "serin-") // one that Serin added for a version without
 		w, found, _ := unstructured.NestedInt64(m, "weight")
 		if !found && len(route) == 1 {
 			w = 100
@@ -186,11 +187,18 @@ type allow struct {
 // had one a moment ago, at most two versions with a share.
 func (h *history) check(t *testing.T, stableReplicas int, settle time.Duration, allowed allow) {
 	t.Helper()
-	type version struct {
-		want, ready int64
-		there       bool
+	versions := map[string]int64{}         // pods wanted, by version
+	slices := map[string]map[string]bool{} // ready pods, by slice
+	readyOf := func(version string) (n int64) {
+		for _, pods := range slices {
+			for p, ok := range pods {
+				if ok && strings.HasPrefix(p, "my-app-"+version+"-") {
+					n++
+				}
+			}
+		}
+		return n
 	}
-	versions := map[string]*version{} // by label
 	subsets := map[string]bool{}
 	var now split
 	zeroAt := map[string]time.Time{} // when a version lost its share
@@ -201,6 +209,7 @@ func (h *history) check(t *testing.T, stableReplicas int, settle time.Duration, 
 			list, _, _ := unstructured.NestedSlice(c.obj.Object, "spec", "subsets")
 			for _, s := range list {
 				name, _, _ := unstructured.NestedString(s.(map[string]any), "name")
+				name = strings.TrimPrefix(name, "serin-")
 				subsets[name] = !c.deleted
 			}
 			for v, w := range now {
@@ -210,21 +219,27 @@ func (h *history) check(t *testing.T, stableReplicas int, settle time.Duration, 
 			}
 		case "Deployment":
 			label, _, _ := unstructured.NestedString(c.obj.Object, "spec", "template", "metadata", "labels", "version")
-			v := versions[label]
-			if v == nil {
-				v = &version{}
-				versions[label] = v
-			}
+			was := versions[label]
 			want, _, _ := unstructured.NestedInt64(c.obj.Object, "spec", "replicas")
-			ready, _, _ := unstructured.NestedInt64(c.obj.Object, "status", "readyReplicas")
-			fell := want < v.want || c.deleted
+			fell := want < was || c.deleted
 			if fell && now[label] > 0 && !allowed.foreignScale {
-				t.Errorf("%s was scaled from %d to %d (deleted: %v) while it had %g %%", c.name, v.want, want, c.deleted, now[label])
+				t.Errorf("%s was scaled from %d to %d (deleted: %v) while it had %g %%", c.name, was, want, c.deleted, now[label])
 			}
 			if z, ok := zeroAt[label]; ok && fell && !allowed.foreignScale && c.at.Sub(z) < settle {
-				t.Errorf("%s was scaled from %d to %d %s after it lost its share, settle is %s", c.name, v.want, want, c.at.Sub(z), settle)
+				t.Errorf("%s was scaled from %d to %d %s after it lost its share, settle is %s", c.name, was, want, c.at.Sub(z), settle)
 			}
-			v.want, v.ready, v.there = want, ready, !c.deleted
+			versions[label] = want
+		case "EndpointSlice":
+			pods := map[string]bool{}
+			list, _, _ := unstructured.NestedSlice(c.obj.Object, "endpoints")
+			for _, e := range list {
+				name, _, _ := unstructured.NestedString(e.(map[string]any), "targetRef", "name")
+				pods[name], _, _ = unstructured.NestedBool(e.(map[string]any), "conditions", "ready")
+			}
+			if c.deleted {
+				pods = nil
+			}
+			slices[c.name] = pods
 		case "VirtualService":
 			if c.deleted {
 				now = nil
@@ -241,8 +256,8 @@ func (h *history) check(t *testing.T, stableReplicas int, settle time.Duration, 
 					t.Errorf("the route names subset %s (%g %%), which is not there", v, w)
 				}
 				need := int64(math.Max(1, math.Ceil(w/100*float64(stableReplicas)-1e-9)))
-				if x := versions[v]; w > now[v] && now != nil && !allowed.foreignRoutes && (x == nil || x.ready < need) {
-					t.Errorf("%s was given %g %%, which needs %d ready pods: %+v", v, w, need, x)
+				if n := readyOf(v); w > now[v] && now != nil && !allowed.foreignRoutes && n < need {
+					t.Errorf("%s was given %g %%, which needs %d ready pods; %d are ready", v, w, need, n)
 				}
 			}
 			if sum != 100 {
@@ -290,6 +305,9 @@ func (h *history) String() string {
 			phase, _, _ := unstructured.NestedString(c.obj.Object, "status", "phase")
 			message, _, _ := unstructured.NestedString(c.obj.Object, "status", "message")
 			what = phase + ": " + message
+		case "EndpointSlice":
+			list, _, _ := unstructured.NestedSlice(c.obj.Object, "endpoints")
+			what = fmt.Sprintf("%d endpoints", len(list))
 		default:
 			list, _, _ := unstructured.NestedSlice(c.obj.Object, "spec", "subsets")
 			what = fmt.Sprintf("%d subsets", len(list))

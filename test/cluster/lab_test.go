@@ -1,6 +1,7 @@
 package cluster
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"math"
@@ -16,6 +17,7 @@ var (
 	virtualServices  = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "virtualservices"}
 	destinationRules = schema.GroupVersionResource{Group: "networking.istio.io", Version: "v1", Resource: "destinationrules"}
 	deployments      = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
+	endpointSlices   = schema.GroupVersionResource{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"}
 	rollouts         = schema.GroupVersionResource{Group: "serin.dev", Version: "v1alpha1", Resource: "rollouts"}
 	commands         = schema.GroupVersionResource{Group: "serin.dev", Version: "v1alpha1", Resource: "rolloutcommands"}
 )
@@ -38,6 +40,13 @@ func ready(t *testing.T, ns, name string, n int32) {
 // setWeights writes the whole route of the founding VirtualService.
 func setWeights(t *testing.T, ns string, weights map[string]int) {
 	t.Helper()
+	if err := writeWeights(t.Context(), ns, "hand", weights); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// writeWeights writes it in somebody's name.
+func writeWeights(ctx context.Context, ns, manager string, weights map[string]int) error {
 	var route []any
 	for _, v := range []string{"v1", "v2", "v3", "v4"} {
 		if w, ok := weights[v]; ok {
@@ -46,11 +55,10 @@ func setWeights(t *testing.T, ns string, weights map[string]int) {
 	}
 	b, err := json.Marshal(map[string]any{"spec": map[string]any{"http": []any{map[string]any{"route": route}}}})
 	if err != nil {
-		t.Fatal(err)
+		return err
 	}
-	if _, err := the.Dynamic.Resource(virtualServices).Namespace(ns).Patch(t.Context(), "my-app-vs", types.MergePatchType, b, metav1.PatchOptions{FieldManager: "hand"}); err != nil {
-		t.Fatal(err)
-	}
+	_, err = the.Dynamic.Resource(virtualServices).Namespace(ns).Patch(ctx, "my-app-vs", types.MergePatchType, b, metav1.PatchOptions{FieldManager: manager})
+	return err
 }
 
 // TestLab shows that the cluster is what the other tests take it for: a

@@ -11,6 +11,8 @@ import (
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"github.com/serin-dev/serin/test/cluster/lab"
 )
 
@@ -25,7 +27,11 @@ func TestMain(m *testing.M) {
 			fmt.Fprintln(os.Stderr, "the test cluster:", err)
 			return 1
 		}
-		defer c.Stop()
+		defer func() {
+			begun := time.Now()
+			c.Stop()
+			fmt.Fprintf(os.Stderr, "stopped in %s\n", time.Since(begun).Round(time.Millisecond))
+		}()
 		if err := c.Install(ctx, lab.ClusterWide); err != nil {
 			fmt.Fprintln(os.Stderr, "installing Serin's own objects:", err)
 			return 1
@@ -53,6 +59,10 @@ func namespace(t *testing.T) string {
 	if err := the.Namespace(t.Context(), name); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		// Not waited for: whoever ends it later ends it without the test.
+		the.Clients.CoreV1().Namespaces().Delete(context.Background(), name, metav1.DeleteOptions{})
+	})
 	return name
 }
 

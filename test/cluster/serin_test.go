@@ -2,11 +2,13 @@ package cluster
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -19,9 +21,9 @@ import (
 // settle is the time that a route change is given in these tests.
 const settle = time.Second
 
-// controller starts the real program under the rights that are shipped, and
+// process starts the real program under the rights that are shipped, and
 // ends it with the test.
-func controller(t *testing.T, args ...string) *lab.Process {
+func process(t *testing.T, args ...string) *lab.Process {
 	t.Helper()
 	p, err := the.Controller(t.Context(), lab.SerinUser, args...)
 	if err != nil {
@@ -35,6 +37,50 @@ func controller(t *testing.T, args ...string) *lab.Process {
 	})
 	return p
 }
+
+var shared struct {
+	once sync.Once
+	p    *lab.Process
+	err  error
+}
+
+// together lets the test run beside others, under one controller for all of
+// them, which runs until the last test has ended.
+func together(t *testing.T) {
+	t.Helper()
+	t.Parallel()
+	shared.once.Do(func() {
+		shared.p, shared.err = the.Controller(context.WithoutCancel(t.Context()), lab.SerinUser, "--leader-elect")
+	})
+	if shared.err != nil {
+		t.Fatal(shared.err)
+	}
+	t.Cleanup(func() {
+		select {
+		case <-shared.p.Done():
+			t.Errorf("the controller ended by itself:\n%s", shared.p.Tail(40))
+		default:
+		}
+	})
+}
+
+// quickText is a document without judging, for what is not about it.
+const quickText = `
+apiVersion: serin.dev/v1alpha1
+kind: Rollout
+metadata: {name: my-app}
+spec:
+  workload: {versions: {selector: {matchLabels: {app: my-app}}, label: version}}
+  traffic: [{istio: {virtualService: my-app-vs, destinationRule: my-app-dest, settle: 500ms}}]
+  strategy:
+    canary:
+      steps:
+      - {weight: 20%, hold: 3s}
+      - {weight: 60%, hold: 2s}
+      - {weight: 100%, hold: 1s}
+  analysis: {none: {reason: this is about something else}}
+  promotion: {bake: 1s}
+`
 
 // rolloutText is the document of most tests: the usual steps in seconds.
 const rolloutText = `
@@ -54,7 +100,7 @@ spec:
       - {weight: 100%, hold: 2s}
   analysis:
     source: pods
-    errorRate: {worseBy: 1pp, max: 20%, for: 10s}
+    errorRate: {worseBy: 5pp}
     latency: {quantile: 90, worseBy: 500%}
     minRequests: 20
     deadline: 12s

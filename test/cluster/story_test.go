@@ -14,8 +14,8 @@ import (
 // arrives while v4 is on trial; undo; v1's Deployment is made again by a tool
 // after it was retired. No call fails but those that v3 fails itself.
 func TestStory(t *testing.T) {
+	together(t)
 	ns := namespace(t)
-	controller(t)
 	h := settled(t, ns, document(t, rolloutText))
 	stream, err := the.Send(t.Context(), ns, "my-app-service", 80, 250)
 	if err != nil {
