@@ -60,8 +60,9 @@ func (a *app) logs() *cobra.Command {
 
 // kubectlLogs is the command that shows what is asked for.
 func kubectlLogs(ctx context.Context, t target, q httpapi.LogQuery) string {
-	name := "DEPLOYMENT"
+	name, namespace := "DEPLOYMENT", t.ref.Namespace
 	if v, err := t.view(ctx); err == nil {
+		namespace = v.Namespace
 		for _, x := range []*httpapi.VersionView{v.Stable, v.Canary} { // the canary's, where there is one
 			if x != nil && (q.Version == "" || q.Version == x.Version) {
 				name = x.Name
@@ -69,8 +70,8 @@ func kubectlLogs(ctx context.Context, t target, q httpapi.LogQuery) string {
 		}
 	}
 	s := "kubectl logs deployment/" + name + " --all-pods --prefix"
-	if t.ref.Namespace != "" {
-		s += " -n " + t.ref.Namespace
+	if namespace != "" {
+		s += " -n " + namespace
 	}
 	if q.Tail > 0 {
 		s += fmt.Sprintf(" --tail %d", q.Tail)

@@ -133,8 +133,28 @@ func stepOf(v httpapi.RolloutView) string {
 
 func underWay(v httpapi.RolloutView) bool { return httpapi.UnderWay(v) }
 
-// figure is one comparison in one line.
-func figure(f analysis.Figure) string {
+// figureLines are comparisons as aligned lines.
+func figureLines(fs []analysis.Figure) []string {
+	if len(fs) == 0 {
+		return nil
+	}
+	var rows [][]string
+	for _, f := range fs {
+		rows = append(rows, figure(f))
+	}
+	var b strings.Builder
+	if table(&b, rows) != nil {
+		return nil // a builder takes everything
+	}
+	var out []string
+	for l := range strings.Lines(b.String()) {
+		out = append(out, strings.TrimRight(l, " \n"))
+	}
+	return out
+}
+
+// figure is one comparison in columns.
+func figure(f analysis.Figure) []string {
 	val := func(x float64) string {
 		switch f.Unit {
 		case "share":
@@ -149,33 +169,35 @@ func figure(f analysis.Figure) string {
 		return fmt.Sprintf("%.4g", x)
 	}
 	counted := f.Unit == "share" || f.Unit == "ms" // of requests, so none is no figure
+	none := f.State == "noData" || counted && f.CanaryN == 0
 	of := func(x, n float64) string {
-		if counted && n == 0 {
+		switch {
+		case counted && n == 0:
 			return "-"
-		}
-		if f.Unit == "share" && n > 0 {
+		case f.Unit == "share":
 			return fmt.Sprintf("%s of %s = %s", count(x*n), count(n), val(x))
-		}
-		if n > 0 {
-			return fmt.Sprintf("%s (n %s)", val(x), count(n))
+		case n > 0:
+			return fmt.Sprintf("%s (of %s)", val(x), count(n))
 		}
 		return val(x)
 	}
-	s := fmt.Sprintf("%-12s canary %s   stable %s", f.Metric, of(f.Canary, f.CanaryN), of(f.Stable, f.StableN))
-	if f.Low != 0 || f.High != 0 {
-		s += fmt.Sprintf("   difference %s to %s", signed(f.Low, f.Unit, val), signed(f.High, f.Unit, val))
+	difference, limit, window, state := "", "", "", f.State
+	if !none && !(counted && f.StableN == 0) {
+		difference = "difference " + signed(f.Canary-f.Stable, f.Unit, val)
+		if f.Low != 0 || f.High != 0 {
+			difference += fmt.Sprintf(" (95 %%: %s to %s)", signed(f.Low, f.Unit, val), signed(f.High, f.Unit, val))
+		}
 	}
 	if f.Limit != 0 {
-		s += "   limit " + val(f.Limit)
+		limit = "limit " + val(f.Limit)
 	}
 	if f.Window > 0 {
-		s += "   in " + httpapi.Short(f.Window)
+		window = "in " + httpapi.Short(f.Window)
 	}
-	state := f.State
-	if state == "noData" || (counted && f.CanaryN == 0) {
-		state = "no data"
+	if none {
+		state = "NO DATA"
 	}
-	return s + "   " + state
+	return []string{f.Metric, "canary " + of(f.Canary, f.CanaryN), "stable " + of(f.Stable, f.StableN), difference, limit, window, state}
 }
 
 func signed(x float64, unit string, val func(float64) string) string {

@@ -162,6 +162,14 @@ program named kubectl-serin), and where no daemon runs but there is a kubeconfig
 	return root
 }
 
+// called is how people call the program here.
+func (a *app) called() string {
+	if a.Plugin {
+		return "kubectl serin"
+	}
+	return "serin"
+}
+
 func osUser() string {
 	if u, err := user.Current(); err == nil && u.Username != "" {
 		return u.Username

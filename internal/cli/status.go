@@ -29,7 +29,7 @@ needed, 2 rolled back, 3 under way, 4 waits for approval.`,
 				if out.json() {
 					err = out.print(a.Stdout, v)
 				} else {
-					printStatus(a.Stdout, v)
+					printStatus(a.Stdout, v, a.called())
 				}
 				if err != nil {
 					return err
@@ -42,7 +42,7 @@ needed, 2 rolled back, 3 under way, 4 waits for approval.`,
 	return c
 }
 
-func printStatus(w io.Writer, v httpapi.RolloutView) {
+func printStatus(w io.Writer, v httpapi.RolloutView, as string) {
 	head := fmt.Sprintf("%s  %s", httpapi.Ref{Namespace: v.Namespace, Name: v.Name}, v.Phase)
 	if v.Step > 0 {
 		head += fmt.Sprintf("  step %d of %d", v.Step, v.Steps)
@@ -77,8 +77,8 @@ func printStatus(w io.Writer, v httpapi.RolloutView) {
 		}
 		line("verdict", "%s", verdict)
 		line("evidence", "to go on %s, to take it back %s", percent(v.Evidence.Advance), percent(v.Evidence.Rollback))
-		for _, f := range v.Figures {
-			line("", "%s", figure(f))
+		for _, s := range figureLines(v.Figures) {
+			line("", "%s", s)
 		}
 		line("cost", "%s", cost(v.Exposed, v.Harmed))
 	}
@@ -101,7 +101,7 @@ func printStatus(w io.Writer, v httpapi.RolloutView) {
 		}
 		line(strings.ToLower(string(f.Level)), "%s", remedied(f.What, f.Remedy))
 	}
-	for _, s := range next(v) {
+	for _, s := range next(v, as) {
 		line("next", "%s", s)
 	}
 }

@@ -114,7 +114,7 @@ func TestStatus(t *testing.T) {
 	for name, v := range views() {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
-			printStatus(&b, v)
+			printStatus(&b, v, "serin")
 			golden(t, "status-"+name, b.String())
 		})
 	}
@@ -134,7 +134,7 @@ func TestWhy(t *testing.T) {
 				t.Fatal(err)
 			}
 			var b bytes.Buffer
-			printWhy(&b, v, e)
+			printWhy(&b, v, e, "serin")
 			golden(t, "why-"+name, b.String())
 		})
 	}

@@ -34,7 +34,7 @@ func (a *app) why() *cobra.Command {
 				if out.json() {
 					return out.print(a.Stdout, e)
 				}
-				printWhy(a.Stdout, v, e)
+				printWhy(a.Stdout, v, e, a.called())
 				return nil
 			})
 		},
@@ -72,19 +72,19 @@ func carriesOut(w rollout.What) bool {
 	return false
 }
 
-func printWhy(w io.Writer, v httpapi.RolloutView, e rollout.Event) {
+func printWhy(w io.Writer, v httpapi.RolloutView, e rollout.Event, as string) {
 	of := ""
 	if e.Rev != "" {
 		of = "  " + e.Rev.Label()
 	}
-	fmt.Fprintln(w, oneLine(fmt.Sprintf("%s%s  %s  by %s  (decision #%d)", words(e.What), of, clock(e.At), e.By, e.N)))
+	fmt.Fprintln(w, oneLine(fmt.Sprintf("%s%s  %s  by %s  (decision #%d%s)", words(e.What), of, e.At.Local().Format("2006-01-02 15:04:05"), e.By, e.N, sinceStep(v, e))))
 	line := func(s string) { fmt.Fprintln(w, "  "+oneLine(s)) }
 	if e.From != "" || e.To != "" {
 		line(fmt.Sprintf("from %s to %s", orNone(e.From), orNone(e.To)))
 	}
 	line(e.Why)
-	for _, f := range e.Figures {
-		line(figure(f))
+	for _, s := range figureLines(e.Figures) {
+		line(s)
 	}
 	exposed, harmed, took := v.Exposed, v.Harmed, ""
 	for _, o := range v.History { // the rollout that it belongs to may be over
@@ -95,8 +95,8 @@ func printWhy(w io.Writer, v httpapi.RolloutView, e rollout.Event) {
 	}
 	if v.Canary != nil && e.Rev == v.Canary.Revision && v.Sentence != "" && e.Figures == nil {
 		line(fmt.Sprintf("so far: %s: %s", v.Verdict, v.Sentence))
-		for _, f := range v.Figures {
-			line(figure(f))
+		for _, s := range figureLines(v.Figures) {
+			line(s)
 		}
 	}
 	if e.Rev != "" {
@@ -109,7 +109,7 @@ func printWhy(w io.Writer, v httpapi.RolloutView, e rollout.Event) {
 		}
 	}
 	line("now: " + v.Message)
-	for _, s := range next(v) {
+	for _, s := range next(v, as) {
 		line("next: " + s)
 	}
 }
@@ -131,4 +131,17 @@ func words(w rollout.What) string {
 		b.WriteRune(r)
 	}
 	return strings.ToUpper(b.String())
+}
+
+// sinceStep says how long after the step in force began it was decided.
+func sinceStep(v httpapi.RolloutView, e rollout.Event) string {
+	if e.What == rollout.EvStepStarted || e.Rev == "" {
+		return ""
+	}
+	for _, d := range slices.Backward(v.Decisions) {
+		if d.N < e.N && d.Rev == e.Rev && d.What == rollout.EvStepStarted {
+			return fmt.Sprintf(", %s after %s began", httpapi.Short(e.At.Sub(d.At)), d.To)
+		}
+	}
+	return ""
 }

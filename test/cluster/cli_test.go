@@ -196,7 +196,7 @@ func TestVerbs(t *testing.T) {
 	if err := watch.Wait(); !errors.As(err, &failed) || failed.ExitCode() != 2 || !strings.Contains(watched.String(), "alice aborted v3: blank page") {
 		t.Errorf("the watch ended with %v:\n%s", err, watched.String())
 	}
-	alice.types("status", "my-app").wants(t, 2, "v3 was taken back", "serin retry")
+	alice.types("status", "my-app").wants(t, 2, "alice aborted v3: blank page", "serin retry")
 	s := until(t, ns, 20*time.Second, "v2 at rest", atRest("v2"))
 	if d := decided(s, "Aborted", "v3"); d == nil || d.By != "alice" {
 		t.Errorf("the abort has no author: %+v", d)
