@@ -35,6 +35,9 @@ func TestMain(m *testing.M) {
 	case "backend":
 		backend(os.Args[1:])
 		return
+	case "grpc":
+		greet(os.Args[1:])
+		return
 	case "daemon":
 		runDaemon(os.Args[1:])
 		return
