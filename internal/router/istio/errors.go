@@ -40,7 +40,7 @@ func kindOf(err error) error {
 // our patches tests the resourceVersion first, so that this can only mean that
 // the object has changed. The API server says so as a bare 422, and tells
 // nobody which operation it was; an object that breaks the schema, or a policy,
-// is a 422 too, with its causes.
+// is a 422 too, and says why.
 func testFailed(err error) bool {
 	var status apierrors.APIStatus
 	if !errors.As(err, &status) {
@@ -48,7 +48,7 @@ func testFailed(err error) bool {
 		return strings.Contains(text, "test failed") || strings.Contains(text, "operation does not apply")
 	}
 	s := status.Status()
-	return s.Reason == metav1.StatusReasonInvalid && (s.Details == nil || len(s.Details.Causes) == 0) && strings.HasPrefix(s.Message, bare422)
+	return s.Reason == metav1.StatusReasonInvalid && strings.HasPrefix(s.Message, bare422)
 }
 
 // bare422 begins what NewGenericServerResponse says of a 422.

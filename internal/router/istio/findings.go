@@ -38,7 +38,7 @@ func Findings(s Scene, stable, canary rollout.Revision, steps []rollout.Step) []
 		return []rollout.Finding{*p}
 	}
 	var out []rollout.Finding
-	out = append(out, s.delegateFindings()...)
+	out = append(out, s.delegateFindings(steps)...)
 	if p := s.problem(); p != nil {
 		out = append(out, *p)
 	}
@@ -120,8 +120,16 @@ func (s Scene) hosts() []string {
 	return slices.Sorted(maps.Keys(found))
 }
 
-func (s Scene) delegateFindings() (out []rollout.Finding) {
+func (s Scene) delegateFindings(steps []rollout.Step) (out []rollout.Finding) {
 	for _, d := range s.Delegates {
+		for _, st := range steps {
+			if st.Match == nil || d.Object == nil || len(s.View.carrying(d.Object)) == 0 {
+				continue
+			}
+			if what := s.dropped(d, *st.Match); what != "" {
+				out = append(out, refuse("a match step cannot be served by the delegate %s: the route that hands over to it has %s, and Istio drops a delegate's route whose conditions conflict with that", "give the step another header, or leave the condition to the delegate", d.Name, what))
+			}
+		}
 		switch {
 		case d.Foreign:
 			out = append(out, warn("VirtualService %s hands over to %s in %s, which is not written from here", "make the Rollout in that namespace, or move the delegate", s.VirtualService, d.Name, d.Namespace))
@@ -132,6 +140,34 @@ func (s Scene) delegateFindings() (out []rollout.Finding) {
 		}
 	}
 	return out
+}
+
+// dropped says which condition of the root makes Istio ignore our route in a
+// delegate; empty where none does. Istio joins both conditions where they are of
+// kinds that it can join, and ignores the route where one alternative is not.
+func (s Scene) dropped(d Delegate, step rollout.Match) string {
+	for _, h := range list(s.Root, "spec", "http") {
+		if text(h, "delegate", "name") != d.Name {
+			continue
+		}
+		for _, m := range list(h, "match") {
+			for name := range asMap(at(m, "headers")) {
+				_, asked := step.Header[name]
+				if asked || strings.EqualFold(name, "cookie") && len(step.Cookie) > 0 {
+					return "a condition on the header " + name
+				}
+			}
+			if at(m, "ignoreUriCase") == true {
+				return "ignoreUriCase"
+			}
+			if under := strings.TrimSuffix(step.Path, "/"); under != "" && at(m, "uri") != nil {
+				if prefix, ok := at(m, "uri", "prefix").(string); !ok || !strings.HasPrefix(under, prefix) {
+					return "a condition on the path"
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // versionsOf are the pods' labels of stable and canary, where they are known.

@@ -123,6 +123,12 @@ func TestFindings(t *testing.T) {
 		"DelegateWithHosts": {scene: scene(t, http(`{delegate: {name: d}}`), "", func(s *Scene) {
 			s.Delegates = []Delegate{{Name: "d", Namespace: "default", Object: object(t, http(`{route: [`+toV1+`]}`))}}
 		}), want: []string{"Refuse the delegate d has hosts of its own, so Istio does not take it for a delegate"}},
+		"DelegateAndMatch": {scene: scene(t, `spec: {hosts: [my-app-service], http: [{match: [{uri: {prefix: /app}}], delegate: {name: d}}]}`, "", func(s *Scene) {
+			s.Delegates = []Delegate{{Name: "d", Namespace: "default", Object: object(t, `spec: {http: [{route: [`+toV1+`]}]}`)}}
+		}), steps: asks, want: []string{"Refuse a match step cannot be served by the delegate d: the route that hands over to it has a condition on the path"}},
+		"DelegateUnderThePath": {scene: scene(t, `spec: {hosts: [my-app-service], http: [{match: [{uri: {prefix: /be}}], delegate: {name: d}}]}`, "", func(s *Scene) {
+			s.Delegates = []Delegate{{Name: "d", Namespace: "default", Object: object(t, `spec: {http: [{route: [`+toV1+`]}]}`)}}
+		}), steps: asks},
 		"NoServiceOfItsOwn": {scene: scene(t, http(`{route: [{destination: {host: my-app-v1}}]}`), "", func(s *Scene) {
 			s.DestinationRule, s.Rule, s.View.Rule = "", nil, nil
 			s.View.Services = []Service{{"my-app-v1", "default", pods("v1")}}
