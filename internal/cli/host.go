@@ -2,11 +2,13 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 
+	"github.com/serin-dev/serin/api/v1alpha1"
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/rollout"
 )
@@ -35,6 +37,24 @@ type deployer interface {
 
 type logReader interface {
 	Logs(ctx context.Context, ref httpapi.Ref, q httpapi.LogQuery, emit func(httpapi.LogLine) error) error
+}
+
+// documentReader is a host that holds the documents itself.
+type documentReader interface {
+	Document(ctx context.Context, ref httpapi.Ref) (*v1alpha1.Rollout, httpapi.RolloutView, error)
+}
+
+// document is the Rollout that a cluster has under a name; with none, the only one.
+func (a *app) document(ctx context.Context, args []string) (doc *v1alpha1.Rollout, v httpapi.RolloutView, err error) {
+	err = a.with(ctx, args, func(t target) error {
+		from, ok := t.Host.(documentReader)
+		if !ok {
+			return errors.New("a daemon's documents are in its folder: want -f DIR, or a cluster with --context, -n or --kubeconfig")
+		}
+		doc, v, err = from.Document(ctx, t.ref)
+		return err
+	})
+	return doc, v, err
 }
 
 // ClusterOptions name a cluster as kubectl's flags do; empty parts are as the

@@ -1,14 +1,19 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/serin-dev/serin/api/v1alpha1"
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/manifest"
+	"github.com/serin-dev/serin/internal/rollout"
 )
 
 // lintReport is what is wrong, and what people should know.
@@ -26,28 +31,60 @@ type lintProblem struct {
 	Message string `json:"message"`
 }
 
-// lint: everything that is wrong with documents, at once, offline.
+// lint: everything that is wrong with documents, at once.
 func (a *app) lint() *cobra.Command {
 	var out format
 	var dir string
 	var run []string
+	var forCluster bool
 	c := &cobra.Command{
-		Use:   "lint -f DIR",
-		Short: "Everything that is wrong with the documents, at once, offline",
-		Long: `Reads the documents and says everything that is wrong with them: the file and
-line, the field's path, what is wrong and what would be right. Exit code 1 if a
-rollout could not start. Nothing is asked of any server.`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			commands, err := parseRun(run)
-			if err != nil {
-				return err
+		Use:   "lint (-f DIR | NAME)",
+		Short: "Everything that is wrong with the documents, at once",
+		Long: `With -f it reads the documents and says everything that is wrong with them: the
+file and line, the field's path, what is wrong and what would be right. Nothing is
+asked of any server. With --cluster they are meant for one: only the Rollouts are
+looked at, and not how one machine would run the rest.
+
+With the NAME of a rollout in a cluster it is that one's document, and what the
+controller's preflight has found.
+
+Exit code 1 if a rollout could not start.`,
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.names,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var r lintReport
+			var right string
+			switch {
+			case dir != "" && len(args) > 0:
+				return fmt.Errorf("-f names documents and %s a rollout in a cluster: one of them is meant", args[0])
+			case dir == "" && given(cmd, "run", "cluster") != nil:
+				return fmt.Errorf("%s: only with -f", strings.Join(given(cmd, "run", "cluster"), ", "))
+			case dir == "" && len(args) == 0 && !a.Plugin && a.clusterFlags() == nil:
+				return errors.New("want -f DIR, or the NAME of a rollout in a cluster")
+			case dir == "":
+				doc, v, err := a.document(cmd.Context(), args)
+				if err != nil {
+					return err
+				}
+				r, right = lintRemote(doc, v), doc.Name+" is right, and nothing is known that would go wrong"
+			default:
+				commands, err := parseRun(run)
+				if err != nil {
+					return err
+				}
+				files, err := documents(dir)
+				if err != nil {
+					return err
+				}
+				var l linted
+				if forCluster {
+					r, l = lintForCluster(files)
+					right = fmt.Sprintf("%s in %s right: %s", plural(len(l.names), "Rollout"), plural(len(files), "file"), strings.Join(l.names, ", "))
+				} else {
+					r, l = lintFiles(files, commands)
+					right = fmt.Sprintf("%d versions in %d files are right: %s", l.versions, len(files), strings.Join(l.names, ", "))
+				}
 			}
-			files, err := documents(dir)
-			if err != nil {
-				return err
-			}
-			r, apps := lintFiles(files, commands)
 			if out.json() {
 				if err := out.print(a.Stdout, r); err != nil {
 					return err
@@ -64,21 +101,73 @@ rollout could not start. Nothing is asked of any server.`,
 				}
 			}
 			switch n := len(r.Problems); {
-			case n == 1:
-				return &Exit{Code: httpapi.ExitError, Err: fmt.Errorf("1 problem")}
-			case n > 1:
-				return &Exit{Code: httpapi.ExitError, Err: fmt.Errorf("%d problems", n)}
+			case n > 0:
+				return &Exit{Code: httpapi.ExitError, Err: errors.New(plural(n, "problem"))}
 			case !out.json():
-				fmt.Fprintf(a.Stdout, "%d versions in %d files are right: %s\n", apps.versions, len(files), strings.Join(apps.names, ", "))
+				fmt.Fprintln(a.Stdout, oneLine(right))
 			}
 			return nil
 		},
 	}
 	c.Flags().StringVarP(&dir, "file", "f", "", "folder of documents, or one file")
-	_ = c.MarkFlagRequired("file")
 	c.Flags().StringArrayVar(&run, "run", nil, "IMAGE=COMMAND, as for up; may be repeated")
+	c.Flags().BoolVar(&forCluster, "cluster", false, "with -f: the documents are for a cluster")
 	outputFlag(c, &out)
 	return c
+}
+
+// lintForCluster looks at the Rollouts of documents and at nothing else.
+func lintForCluster(files map[string][]byte) (lintReport, linted) {
+	r := lintReport{Problems: []lintProblem{}, Warnings: []string{}, Notes: []string{}}
+	var l linted
+	seen := map[string]string{}
+	for _, f := range slices.Sorted(maps.Keys(files)) {
+		parsed, problems := v1alpha1.Parse(files[f])
+		for _, p := range problems {
+			r.Problems = append(r.Problems, lintProblem{File: f, Line: p.Line, Path: p.Path, Message: p.Message})
+		}
+		for _, p := range parsed {
+			name := p.Rollout.Name
+			if ns := p.Rollout.Namespace; ns != "" {
+				name = ns + "/" + name
+			}
+			if before := seen[name]; before != "" {
+				r.Problems = append(r.Problems, lintProblem{File: f, Object: "Rollout/" + name, Message: "is in " + before + " already"})
+			}
+			seen[name] = f
+			l.names = append(l.names, name)
+			if len(problems) > 0 {
+				continue // what follows from them is said
+			}
+			if _, _, err := engine.SpecOf(p.Rollout); err != nil {
+				r.Problems = append(r.Problems, lintProblem{File: f, Object: "Rollout/" + name, Message: err.Error()})
+			}
+		}
+	}
+	if len(l.names) == 0 && len(r.Problems) == 0 {
+		r.Problems = append(r.Problems, lintProblem{Message: "there is no Rollout (apiVersion " + v1alpha1.GroupVersion.String() + ")"})
+	}
+	return r, l
+}
+
+// lintRemote is a cluster's own document, and what preflight found.
+func lintRemote(doc *v1alpha1.Rollout, v httpapi.RolloutView) lintReport {
+	r := lintReport{Problems: []lintProblem{}, Warnings: []string{}, Notes: []string{}}
+	object := "Rollout/" + doc.Namespace + "/" + doc.Name
+	if _, _, err := engine.SpecOf(doc); err != nil {
+		r.Problems = append(r.Problems, lintProblem{Object: object, Message: err.Error()})
+	}
+	for _, f := range v.Findings {
+		if f.Level == rollout.Refuse {
+			r.Problems = append(r.Problems, lintProblem{Object: object, Message: remedied(f.What, f.Remedy)})
+			continue
+		}
+		r.Warnings = append(r.Warnings, remedied(f.What, f.Remedy))
+	}
+	if v.Stalled != "" {
+		r.Warnings = append(r.Warnings, "a person is needed: "+v.Stalled)
+	}
+	return r
 }
 
 type linted struct {

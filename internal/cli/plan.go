@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -54,14 +55,22 @@ func (a *app) plan() *cobra.Command {
 	var rps float64
 	var failing string
 	c := &cobra.Command{
-		Use:   "plan -f DIR",
-		Short: "What a release would do at each step, offline",
-		Long: `Says for each step of a release: the share of the traffic, the replicas it needs
+		Use:   "plan (-f DIR | NAME)",
+		Short: "What a release would do at each step",
+		Long: `Plans from documents, offline, or with the NAME of a rollout in a cluster from its
+own document and replicas. Says for each step of a release: the share of the traffic, the replicas it needs
 first, and the least time it takes. With --rps it also says about how long a healthy
 release takes to show that it is, and from what share of failures a wrong one is told
 within 10 minutes in nine runs of ten. serin simulate tries that out.`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		Args:              cobra.MaximumNArgs(1),
+		ValidArgsFunction: a.names,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case dir != "" && len(args) > 0:
+				return fmt.Errorf("-f names documents and %s a rollout in a cluster: one of them is meant", args[0])
+			case dir == "" && len(args) == 0 && !a.Plugin && a.clusterFlags() == nil:
+				return errors.New("want -f DIR, or the NAME of a rollout in a cluster")
+			}
 			if rps < 0 || math.IsNaN(rps) || math.IsInf(rps, 0) {
 				return fmt.Errorf("--rps is %v: want requests per second, 0 for not known", rps)
 			}
@@ -73,16 +82,26 @@ within 10 minutes in nine runs of ten. serin simulate tries that out.`,
 			if err != nil {
 				return err
 			}
-			files, err := documents(dir)
-			if err != nil {
-				return err
-			}
-			set, problems := manifest.Load(files, manifest.Options{Run: commands})
-			if problems != nil {
-				return fmt.Errorf("the documents are not right, nothing can be planned:\n%w", problems.Err())
+			var apps []manifest.App
+			if dir == "" {
+				doc, v, err := a.document(cmd.Context(), args)
+				if err != nil {
+					return err
+				}
+				apps = append(apps, appOf(doc, v))
+			} else {
+				files, err := documents(dir)
+				if err != nil {
+					return err
+				}
+				set, problems := manifest.Load(files, manifest.Options{Run: commands})
+				if problems != nil {
+					return fmt.Errorf("the documents are not right, nothing can be planned:\n%w", problems.Err())
+				}
+				apps = set.Apps
 			}
 			var plans []releasePlan
-			for _, app := range set.Apps {
+			for _, app := range apps {
 				p, err := planOf(app, rps, base.Fraction())
 				if err != nil {
 					return err
@@ -104,12 +123,25 @@ within 10 minutes in nine runs of ten. serin simulate tries that out.`,
 		},
 	}
 	c.Flags().StringVarP(&dir, "file", "f", "", "folder of documents")
-	_ = c.MarkFlagRequired("file")
 	c.Flags().StringArrayVar(&run, "run", nil, "IMAGE=COMMAND, as for up; may be repeated")
 	c.Flags().Float64Var(&rps, "rps", 0, "requests per second that users send, to say what the evidence takes")
 	c.Flags().StringVar(&failing, "base", "0.1%", "share of requests that fail on the stable version, for --rps")
 	outputFlag(c, &out)
 	return c
+}
+
+// appOf is a cluster's rollout as far as a plan needs it.
+func appOf(doc *v1alpha1.Rollout, v httpapi.RolloutView) manifest.App {
+	app := manifest.App{Name: doc.Name, Namespace: doc.Namespace, Rollout: doc}
+	for _, x := range []*httpapi.VersionView{v.Stable, v.Canary} {
+		if x != nil {
+			app.Versions = append(app.Versions, manifest.Version{Label: x.Version, Deployment: x.Name, Replicas: x.Replicas})
+		}
+	}
+	if v.Stable != nil {
+		app.Stable = []string{v.Stable.Version}
+	}
+	return app
 }
 
 func planOf(app manifest.App, rps, base float64) (releasePlan, error) {

@@ -160,6 +160,9 @@ func TestVerbs(t *testing.T) {
 		t.Errorf("%+v, %v", view, err)
 	}
 
+	bob.types("lint", "my-app").wants(t, 0, "my-app is right")
+	bob.types("plan", "my-app").wants(t, 0, "my-app: from v1 (3 replicas) to the next version", "approval")
+
 	t.Log("v2 waits for an approval")
 	deploy(t, ns, "v2", 2)
 	alice.types("wait", "my-app", "--revision", "v2", "--timeout", "60s").wants(t, 4)

@@ -44,8 +44,9 @@ type Client struct {
 	namespace string
 	all       bool
 
-	mu   sync.Mutex
-	user string
+	mu     sync.Mutex
+	user   string
+	groups []string
 }
 
 const (
@@ -213,6 +214,15 @@ func (c *Client) get(ctx context.Context, ref httpapi.Ref) (*v1alpha1.Rollout, e
 		return nil, c.absent(ctx, ref)
 	}
 	return nil, c.told("reading rollout "+ref.String(), err)
+}
+
+// Document is a Rollout as the cluster has it, and its view: one call.
+func (c *Client) Document(ctx context.Context, ref httpapi.Ref) (*v1alpha1.Rollout, httpapi.RolloutView, error) {
+	doc, err := c.get(ctx, c.ref(ref))
+	if err != nil {
+		return nil, httpapi.RolloutView{}, err
+	}
+	return doc, View(doc), nil
 }
 
 // absent says which rollouts there are instead.
@@ -441,27 +451,30 @@ func (f *follower) gone(ref httpapi.Ref) error {
 	return nil
 }
 
-// who is the user as the API server knows them; it is asked once.
-func (c *Client) who(ctx context.Context) (string, error) {
+// who is the user as the API server knows them, and their groups; it is asked
+// once.
+func (c *Client) who(ctx context.Context) (string, []string, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.user != "" {
-		return c.user, nil
+		return c.user, c.groups, nil
 	}
 	var answer struct {
 		Status struct {
 			UserInfo struct {
-				Username string `json:"username"`
+				Username string   `json:"username"`
+				Groups   []string `json:"groups"`
 			} `json:"userInfo"`
 		} `json:"status"`
 	}
 	if err := c.review(ctx, "authentication.k8s.io", "SelfSubjectReview", nil, &answer); err != nil {
-		return "", fmt.Errorf("asking who you are: %w", err)
+		return "", nil, fmt.Errorf("asking who you are: %w", err)
 	}
 	if c.user = answer.Status.UserInfo.Username; c.user == "" {
-		return "", fmt.Errorf("%s does not say who you are", c.where)
+		return "", nil, fmt.Errorf("%s does not say who you are", c.where)
 	}
-	return c.user, nil
+	c.groups = answer.Status.UserInfo.Groups
+	return c.user, c.groups, nil
 }
 
 // review asks the API server about the user themselves.
@@ -520,11 +533,14 @@ func (c *Client) May(ctx context.Context, ref httpapi.Ref) ([]rollout.Verb, erro
 // for half a minute.
 func (c *Client) Command(ctx context.Context, ref httpapi.Ref, cmd rollout.Command) (httpapi.Answer, error) {
 	ref = c.ref(ref)
-	by, err := c.who(ctx)
+	by, groups, err := c.who(ctx)
 	if err != nil {
 		return httpapi.Answer{}, err
 	}
-	cmd.By = by
+	cmd.By, cmd.Groups = by, nil
+	if cmd.Verb == rollout.VerbApprove { // nobody else asks for them
+		cmd.Groups = groups[:min(len(groups), 64)]
+	}
 	want, err := commandOf(ref, cmd)
 	if err != nil {
 		return httpapi.Answer{}, err

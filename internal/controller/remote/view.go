@@ -180,7 +180,7 @@ func commandOf(ref httpapi.Ref, c rollout.Command) (*v1alpha1.RolloutCommand, er
 		TypeMeta:   metav1.TypeMeta{APIVersion: v1alpha1.GroupVersion.String(), Kind: v1alpha1.CommandKind},
 		ObjectMeta: metav1.ObjectMeta{Namespace: ref.Namespace, Name: c.ID},
 		Spec: v1alpha1.RolloutCommandSpec{
-			Rollout: ref.Name, Verb: v1alpha1.CommandVerb(c.Verb), By: c.By, Reason: c.Reason,
+			Rollout: ref.Name, Verb: v1alpha1.CommandVerb(c.Verb), By: c.By, Groups: c.Groups, Reason: c.Reason,
 			Revision: string(c.Revision), N: int64(c.N), Full: c.Full, Override: c.Override,
 		},
 	}
