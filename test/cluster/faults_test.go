@@ -175,7 +175,7 @@ func TestToolResetsTheRoute(t *testing.T) {
 					c := condition(s, "Stalled")
 					return c != nil && c.Status == "True"
 				})
-				for _, w := range []string{"gitops", "ignoreDifferences", "/spec/http"} {
+				for _, w := range []string{"gitops", "ignoreDifferences", "spec.http"} {
 					if c := condition(s, "Stalled"); !strings.Contains(c.Message, w) {
 						t.Errorf("the fight is not said with the rule that ends it: %q is missing in %s", w, c.Message)
 					}

@@ -17,6 +17,8 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/watch"
+
+	"github.com/serin-dev/serin/test/cluster/lab"
 )
 
 // history is every state that the objects of one namespace had, in the order in
@@ -116,27 +118,7 @@ func (s split) String() string {
 	return strings.Join(out, ", ")
 }
 
-// splitOf is the split of the founding VirtualService's first route. A single
-// destination without a weight has all of it.
-func splitOf(vs *unstructured.Unstructured) split {
-	http, _, _ := unstructured.NestedSlice(vs.Object, "spec", "http")
-	if len(http) == 0 {
-		return nil
-	}
-	route, _, _ := unstructured.NestedSlice(http[0].(map[string]any), "route")
-	s := split{}
-	for _, d := range route {
-		m := d.(map[string]any)
-		subset, _, _ := unstructured.NestedString(m, "destination", "subset")
-		subset = strings.TrimPrefix(subset, "serin-") // one that Serin added for a version without
-		w, found, _ := unstructured.NestedInt64(m, "weight")
-		if !found && len(route) == 1 {
-			w = 100
-		}
-		s[subset] += float64(w)
-	}
-	return s
-}
+func splitOf(vs *unstructured.Unstructured) split { return lab.Split(vs) }
 
 // splits lists the splits that the route had, in order, with when; equal
 // neighbours are one.
