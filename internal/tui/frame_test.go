@@ -2,6 +2,7 @@ package tui
 
 import (
 	"fmt"
+	"math"
 	"strings"
 	"testing"
 	"unicode"
@@ -155,6 +156,30 @@ func TestTrail(t *testing.T) {
 	}
 	if tr.points["errorRate"][0].canary == 0 {
 		t.Error("no request counts as no failure")
+	}
+}
+
+// What the host remembers comes before what was seen, of this canary only.
+func TestTrailBefore(t *testing.T) {
+	v := *situations()["good"].model().View
+	var tr Trail
+	tr.Add(v)
+	began := float64(v.Started.Unix())
+	past := httpapi.Series{
+		T:       []float64{began - 10, began + 10, began + 20, float64(v.Time.Unix()) + 5},
+		Metrics: []httpapi.MetricSeries{{Metric: "errorRate", Canary: httpapi.Column{9, 0.1, float32(math.NaN()), 9}, Stable: httpapi.Column{9, 0.2, 0.2, 9}}},
+	}
+	tr.Before(v, past)
+	p := tr.points["errorRate"]
+	if len(p) != 3 || math.Abs(p[0].canary-0.1) > 1e-6 || !math.IsNaN(p[1].canary) || p[2].canary != v.Figures[0].Canary {
+		t.Errorf("%v", p)
+	}
+	other := *v.Canary
+	other.Revision = "v9@1"
+	v.Canary = &other
+	tr.Before(v, past)
+	if len(tr.points["errorRate"]) != 3 {
+		t.Error("another canary's past was put in front")
 	}
 }
 

@@ -43,6 +43,7 @@ const trailLength = 240
 // Trail is what was seen of each metric since the screen was opened.
 type Trail struct {
 	of     rollout.Revision
+	first  time.Time
 	last   time.Time
 	points map[string][]point
 }
@@ -62,7 +63,7 @@ func (t *Trail) Add(v httpapi.RolloutView) {
 	}
 	t.last = v.Time
 	if t.points == nil {
-		t.points = map[string][]point{}
+		t.points, t.first = map[string][]point{}, v.Time
 	}
 	for _, f := range v.Figures {
 		p := point{f.Canary, f.Stable}
@@ -74,6 +75,25 @@ func (t *Trail) Add(v httpapi.RolloutView) {
 			s = slices.Clone(s[len(s)-trailLength:])
 		}
 		t.points[f.Metric] = s
+	}
+}
+
+// Before puts what the host remembers of this canary in front of what was seen.
+func (t *Trail) Before(v httpapi.RolloutView, s httpapi.Series) {
+	if v.Canary == nil || v.Canary.Revision != t.of || v.Started == nil {
+		return
+	}
+	from, to := float64(v.Started.UnixMilli())/1000, float64(t.first.UnixMilli())/1000
+	for _, m := range s.Metrics {
+		var old []point
+		for i, at := range s.T {
+			if at < from || at >= to || i >= len(m.Canary) || i >= len(m.Stable) {
+				continue
+			}
+			old = append(old, point{float64(m.Canary[i]), float64(m.Stable[i])})
+		}
+		all := append(old, t.points[m.Metric]...)
+		t.points[m.Metric] = all[max(0, len(all)-trailLength):]
 	}
 }
 

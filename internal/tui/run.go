@@ -26,6 +26,11 @@ type logReader interface {
 	Logs(ctx context.Context, ref httpapi.Ref, q httpapi.LogQuery, emit func(httpapi.LogLine) error) error
 }
 
+// rememberer is a host that knows how a rollout went before the screen was opened.
+type rememberer interface {
+	Series(ctx context.Context, ref httpapi.Ref, since time.Time) (httpapi.Series, error)
+}
+
 // Options of one screen. All are needed but Follow.
 type Options struct {
 	Host    Host
@@ -98,6 +103,10 @@ type (
 		a   httpapi.Answer
 		err error
 	}
+	pastMsg struct {
+		of httpapi.RolloutView
+		s  httpapi.Series
+	}
 	logsMsg struct {
 		lines []string
 		err   error
@@ -134,6 +143,7 @@ func (s *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 			return s, s.readLogs()
 		}
 	case viewMsg:
+		first := m.View == nil
 		m.View, m.Now = &msg.v, s.o.Now()
 		m.Trail.Add(msg.v)
 		s.begun = s.begun || httpapi.UnderWay(msg.v)
@@ -141,6 +151,11 @@ func (s *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 			s.ended = true
 			return s, tea.Quit
 		}
+		if first {
+			return s, s.remember(msg.v)
+		}
+	case pastMsg:
+		m.Trail.Before(msg.of, msg.s)
 	case lostMsg:
 		s.lost = msg.err
 		return s, tea.Quit
@@ -252,6 +267,23 @@ func (s *screen) send(a Action, why string, n int) tea.Cmd {
 			ID: s.o.NewID(a.Verb), Verb: a.Verb, By: s.o.User, Reason: why, Revision: a.About, N: n, Full: a.Full,
 		})
 		return answerMsg{answer, err}
+	}
+}
+
+// remember asks how it went so far. Without an answer the trails begin now.
+func (s *screen) remember(v httpapi.RolloutView) tea.Cmd {
+	h, ok := s.o.Host.(rememberer)
+	if !ok || v.Canary == nil || v.Started == nil {
+		return nil
+	}
+	return func() tea.Msg {
+		ctx, cancel := context.WithTimeout(s.ctx, 10*time.Second)
+		defer cancel()
+		past, err := h.Series(ctx, s.o.Ref, *v.Started)
+		if err != nil {
+			return nil
+		}
+		return pastMsg{v, past}
 	}
 }
 
