@@ -21,6 +21,7 @@ import (
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/metric"
+	"github.com/serin-dev/serin/internal/metric/prometheus"
 	"github.com/serin-dev/serin/internal/record"
 	"github.com/serin-dev/serin/internal/rollout"
 	"github.com/serin-dev/serin/internal/router/istio"
@@ -63,7 +64,9 @@ type app struct {
 	passes  map[string]float64
 	decided map[decisionKey]float64
 	panics  int
-	invalid bool // the newest document cannot be followed
+	try     try
+	sampled engine.Sampled // the last look that gave stable's pods
+	invalid bool           // the newest document cannot be followed
 }
 
 // adapters are made of the document's workload and traffic, and exchanged at
@@ -72,6 +75,7 @@ type adapters struct {
 	workloads *deployment.Workloads
 	router    *istio.Router
 	samples   *metric.Joined
+	custom    *prometheus.Custom // nil: nothing is asked
 	selector  labels.Selector
 }
 
@@ -256,7 +260,7 @@ func (a *app) adapt(doc *v1alpha1.Rollout) error {
 	if next.router, err = istio.New(cfg); err != nil {
 		return err
 	}
-	if next.samples, err = a.c.figures(doc, metricPods{next.workloads}); err != nil {
+	if next.samples, next.custom, err = a.c.figures(doc, metricPods{next.workloads}); err != nil {
 		return err
 	}
 	if a.pods != nil && next.selector.String() != a.selector.String() {

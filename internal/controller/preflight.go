@@ -12,6 +12,8 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
+	"github.com/serin-dev/serin/internal/metric"
+	"github.com/serin-dev/serin/internal/metric/prometheus"
 	"github.com/serin-dev/serin/internal/rollout"
 	"github.com/serin-dev/serin/internal/workload/deployment"
 )
@@ -43,22 +45,52 @@ func (a *app) Check(ctx context.Context, stable, canary rollout.Revision) ([]rol
 		return nil, err
 	}
 	out = append(out, routed...)
-	if a.c.prom == nil {
-		if n := len(a.doc.Spec.Analysis.Metrics); n > 0 {
-			out = append(out, rollout.Finding{
-				Level:  rollout.Warn,
-				What:   fmt.Sprintf("analysis.metrics asks for %d queries, and this controller knows no Prometheus: they have no figures, and nothing advances by itself.", n),
-				Remedy: "start the controller with --prometheus, or take the queries out",
-			})
-		}
-		if a.doc.Spec.Analysis.Source == v1alpha1.SourcePrometheus {
-			out = append(out, rollout.Finding{
-				Level: rollout.Refuse, What: "analysis.source asks for figures from Prometheus, and this controller knows none.",
-				Remedy: "start the controller with --prometheus, or say analysis.source: pods",
-			})
-		}
+	a.mu.Lock()
+	sampled := a.sampled
+	a.mu.Unlock()
+	out = append(out, metric.Findings(&doc.Spec.Analysis, sampled, a.c.prom != nil)...)
+	if a.c.prom == nil && doc.Spec.Analysis.Source == v1alpha1.SourcePrometheus {
+		out = append(out, rollout.Finding{
+			Level: rollout.Refuse, What: "analysis.source asks for figures from Prometheus, and this controller knows none",
+			Remedy: "start the controller with --prometheus, or say analysis.source: pods",
+		})
+	}
+	if canary != "" {
+		out = append(out, a.tried(stable)...)
 	}
 	return out, nil
+}
+
+// tried is what trying the document's queries on stable gave. They are tried
+// once for each stable version, beside the passes: a slow Prometheus holds
+// nothing up.
+func (a *app) tried(stable rollout.Revision) []rollout.Finding {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.custom == nil {
+		return nil
+	}
+	if a.try.stable != stable || a.try.custom != a.custom {
+		a.try = try{stable: stable, custom: a.custom}
+		custom := a.custom
+		a.checks.runs.Go(func() {
+			found := custom.Try(a.checks.ctx, stable)
+			a.mu.Lock()
+			if a.try.stable == stable && a.try.custom == custom {
+				a.try.found = found
+			}
+			a.mu.Unlock()
+			a.wake()
+		})
+	}
+	return a.try.found
+}
+
+// try is one trial of a document's queries.
+type try struct {
+	stable rollout.Revision
+	custom *prometheus.Custom
+	found  []rollout.Finding
 }
 
 // autoscalerFindings says where an autoscaler and a rollout would fight.

@@ -376,6 +376,9 @@ func (a *app) keep(res engine.Result, err error, took time.Duration) {
 		now.result = was.result
 	}
 	a.passed = now
+	if res.Sampled != nil && len(res.Sampled.Stable) > 0 {
+		a.sampled = *res.Sampled
+	}
 	outcome := "ok"
 	if err != nil {
 		outcome = "trouble"

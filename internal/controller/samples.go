@@ -15,19 +15,21 @@ import (
 // figures makes the source of a rollout's figures, for a document with its
 // defaults: from the pods or from Prometheus, with the answers to its own
 // queries.
-func (c *Controller) figures(doc *v1alpha1.Rollout, pods metricPods) (*metric.Joined, error) {
+func (c *Controller) figures(doc *v1alpha1.Rollout, pods metricPods) (*metric.Joined, *prometheus.Custom, error) {
 	s := metric.Sources{Asked: doc.Spec.Analysis.Source, Pods: c.scraper.For(pods)}
+	var custom *prometheus.Custom
 	if c.prom != nil {
 		s.Prometheus = c.prom.For(doc.Namespace, pods)
 		queries, err := queriesOf(doc)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if len(queries) > 0 {
-			s.Custom = c.prom.Custom(doc.Namespace, queries)
+			custom = c.prom.Custom(doc.Namespace, queries)
+			s.Custom = custom
 		}
 	}
-	return metric.Join(s), nil
+	return metric.Join(s), custom, nil
 }
 
 // queriesOf reads the document's queries; the error names each that cannot be
