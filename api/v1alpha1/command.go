@@ -61,6 +61,12 @@ type RolloutCommandSpec struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	By string `json:"by"`
+	// Groups of that user, where an approval asks for one ("group:NAME").
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=64
+	// +kubebuilder:validation:items:MaxLength=253
+	Groups []string `json:"groups,omitempty"`
 	// Reason in words.
 	// +optional
 	// +kubebuilder:validation:MaxLength=1024

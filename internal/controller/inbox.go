@@ -70,6 +70,7 @@ func commandOf(c *v1alpha1.RolloutCommand) rollout.Command {
 	return rollout.Command{
 		ID: c.Name, Verb: rollout.Verb(c.Spec.Verb), By: c.Spec.By, Reason: c.Spec.Reason,
 		Revision: rollout.Revision(cmp.Or(c.Spec.Stable, c.Spec.Revision)), N: int(c.Spec.N), Full: c.Spec.Full, Override: c.Spec.Override,
+		Groups: c.Spec.Groups, // the admission policy has seen that they are the author's
 	}
 }
 

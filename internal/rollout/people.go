@@ -203,6 +203,15 @@ func (p *pass) people() {
 	}
 }
 
+// mayApprove: by lists users, and groups as "group:NAME"; empty is whoever may
+// send commands.
+func mayApprove(by []string, c Command) bool {
+	if len(by) == 0 || slices.Contains(by, c.By) && !strings.HasPrefix(c.By, "group:") {
+		return true
+	}
+	return slices.ContainsFunc(c.Groups, func(g string) bool { return slices.Contains(by, "group:"+g) })
+}
+
 func (p *pass) approve(c Command) {
 	st := &p.st
 	if !p.active() || st.Phase == RollingBack {
@@ -217,7 +226,7 @@ func (p *pass) approve(c Command) {
 		if s.Kind != StepApproval || p.approved(s) {
 			continue
 		}
-		if len(s.By) > 0 && !slices.Contains(s.By, c.By) {
+		if !mayApprove(s.By, c) {
 			p.refuse(c, fmt.Sprintf("%s may not approve; who may: %s.", c.By, strings.Join(s.By, ", ")))
 			return
 		}

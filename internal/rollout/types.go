@@ -271,6 +271,9 @@ type Command struct {
 	N        int      `json:"n,omitempty"`        // the last decision its author saw; 0 = not said
 	Full     bool     `json:"full,omitempty"`     // promote: all the way
 	Override bool     `json:"override,omitempty"` // promote: past a Fail
+	// Groups are the author's, as the host vouches for them; they are never read
+	// from what a client sent, nor written anywhere.
+	Groups []string `json:"-"`
 }
 
 // TestAnswer is the end of a test that a step asked for.

@@ -118,6 +118,8 @@ func TestWhoMayCommand(t *testing.T) {
 		{"dev", "dev", "verb: promote, override: true", "dev may not override"},
 		{"boss", "boss", "verb: approve", ""},
 		{"boss", "boss", "verb: promote, override: true", ""},
+		{"boss", "boss", "verb: approve, groups: ['system:authenticated']", ""},
+		{"boss", "boss", "verb: approve, groups: ['system:authenticated', sre]", "boss is not in every one of spec.groups"},
 		{"boss", "boss", "verb: undo", "boss may not undo"},
 		{"guest", "guest", "verb: pause", "cannot create resource"},
 	} {

@@ -595,7 +595,7 @@ func TestInbox(t *testing.T, fresh func(t *testing.T) InboxFixture) {
 		f := fresh(t)
 		want := rollout.Command{ID: "1", Verb: rollout.VerbPromote, By: "bob", Reason: "sure", Revision: "v2", N: 4, Full: true, Override: true}
 		f.Send(want)
-		if list, _ := f.Inbox.Pending(ctx); len(list) != 1 || list[0] != want {
+		if list, _ := f.Inbox.Pending(ctx); len(list) != 1 || !reflect.DeepEqual(list[0], want) {
 			t.Errorf("pending %+v, want %+v", list, want)
 		}
 	})
