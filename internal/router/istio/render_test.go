@@ -447,3 +447,27 @@ func TestEveryWeight(t *testing.T) {
 		}
 	}
 }
+
+// What went to all versions alike becomes stable's; beside a destination of
+// stable's own it goes.
+func TestUndivided(t *testing.T) {
+	_, view := article(t)
+	for name, c := range map[string]struct{ was, is string }{
+		"Alone":         {`[{destination: {host: my-app-service, port: {number: 80}}, headers: {a: b}}]`, `[{destination: {host: my-app-service, port: {number: 80}, subset: v1}, headers: {a: b}}]`},
+		"BesideStable":  {`[{destination: {host: my-app-service}, weight: 50}, {destination: {host: my-app-service, subset: v1}, weight: 50}]`, `[{destination: {host: my-app-service, subset: v1}, weight: 100}]`},
+		"BesideAnother": {`[{destination: {host: my-app-service, subset: v2}, weight: 50}, {destination: {host: my-app-service}, weight: 50}]`, `[{destination: {host: my-app-service, subset: v1}, weight: 100}]`},
+		"BesideAThird":  {`[{destination: {host: legacy}, weight: 30}, {destination: {host: my-app-service}, weight: 70}]`, `[{destination: {host: legacy}, weight: 30}, {destination: {host: my-app-service, subset: v1}, weight: 70}]`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			vs := object(t, "metadata: {name: x, namespace: default}\nspec: {http: [{route: "+c.was+"}]}")
+			p, err := Render(vs, rollout.Traffic{N: 1, Stable: v1}, view)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, want := list(list(apply(t, vs, p), "spec", "http")[0], "route"), list(object(t, "r: "+c.is), "r")
+			if !same(got, want) {
+				t.Errorf("is %v\nwant %v", got, want)
+			}
+		})
+	}
+}
