@@ -55,6 +55,7 @@ func TestScripts(t *testing.T) {
 			"users":    users,
 			"replicas": replicas,
 			"gone":     gone,
+			"replace":  replaceProgram,
 		},
 	})
 }
@@ -111,6 +112,36 @@ func replicas(ts *testscript.TestScript, _ bool, args []string) {
 		ts.Fatalf("no replica has said its process id")
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), []byte(strings.Join(pids, "\n")), 0o644))
+}
+
+// replace: asks the only daemon to execute its program again, and waits until it
+// has, which the kernel tells by the process's environment.
+func replaceProgram(ts *testscript.TestScript, _ bool, _ []string) {
+	socks, err := filepath.Glob(filepath.Join(ts.Getenv("XDG_RUNTIME_DIR"), "serin", "*.sock"))
+	ts.Check(err)
+	if len(socks) != 1 {
+		ts.Fatalf("%d sockets, want one: %v", len(socks), socks)
+	}
+	c, err := httpapi.Dial(context.Background(), socks[0])
+	ts.Check(err)
+	defer c.Close()
+	info, err := c.Info(context.Background())
+	ts.Check(err)
+	environ := fmt.Sprintf("/proc/%d/environ", info.PID)
+	if _, err := os.Stat(environ); err != nil {
+		ts.Fatalf("no /proc here: %v", err)
+	}
+	ts.Check(syscall.Kill(info.PID, syscall.SIGUSR2))
+	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
+		b, err := os.ReadFile(environ)
+		ts.Check(err)
+		if strings.Contains(string(b), "SERIN_HANDOVER=") {
+			return
+		}
+		if time.Now().After(end) {
+			ts.Fatalf("process %d has not executed its program again", info.PID)
+		}
+	}
 }
 
 // gone FILE: waits until none of these processes is there.
