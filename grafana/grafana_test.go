@@ -286,15 +286,7 @@ func TestAlerts(t *testing.T) {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	var cases struct {
-		Tests []struct {
-			Alerts []struct {
-				Name string `json:"alertname"`
-				Exp  []any  `json:"exp_alerts"`
-			} `json:"alert_rule_test"`
-		} `json:"tests"`
-	}
-	cases = read[struct {
+	cases := read[struct {
 		Tests []struct {
 			Alerts []struct {
 				Name string `json:"alertname"`

@@ -528,9 +528,7 @@ func (m *Model) keys(w int) string {
 			keys = append(keys, k{a.Key, string(a.Verb)})
 		}
 	}
-	for _, x := range []k{{"q", "quit"}, {"?", "help"}, {"e", "evidence"}, {"l", "logs"}, {"o", "replicas"}} {
-		keys = append(keys, x)
-	}
+	keys = append(keys, []k{{"q", "quit"}, {"?", "help"}, {"e", "evidence"}, {"l", "logs"}, {"o", "replicas"}}...)
 	out := ""
 	for _, x := range keys {
 		next := m.paint(key, x.key) + " " + x.word
