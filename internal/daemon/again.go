@@ -132,19 +132,34 @@ func (in *Inherited) listener(name string) (net.Listener, error) {
 	return l, nil
 }
 
-// listen takes an address, or the inherited listener of that name.
-func (d *Daemon) listen(name, address, what, flag string) (net.Listener, error) {
-	l, err := d.o.Inherited.listener(name)
+// take takes an address, or the inherited listener of that name.
+func (in *Inherited) take(name, address, what, flag string) (net.Listener, error) {
+	l, err := in.listener(name)
+	if l == nil && err == nil {
+		if l, err = net.Listen("tcp", address); err != nil {
+			err = listenError(what, address, flag, err)
+		}
+	}
 	if err != nil {
 		return nil, err
 	}
-	if l == nil {
-		if l, err = net.Listen("tcp", address); err != nil {
-			return nil, listenError(what, address, flag, err)
-		}
+	return l, nil
+}
+
+// listen is take, for the daemon's life and the next one's.
+func (d *Daemon) listen(name, address, what, flag string) (net.Listener, error) {
+	l, err := d.o.Inherited.take(name, address, what, flag)
+	if err != nil {
+		return nil, err
 	}
-	d.standing = append(d.standing, &standing{Listener: l, name: name, handing: &d.handing})
-	return d.standing[len(d.standing)-1], nil
+	return d.stand(name, l), nil
+}
+
+// stand makes a listener one that stays open over a handover.
+func (d *Daemon) stand(name string, l net.Listener) net.Listener {
+	s := &standing{Listener: l, name: name, handing: &d.handing}
+	d.standing = append(d.standing, s)
+	return s
 }
 
 // standing is a listener that stays open when its server ends because of a

@@ -203,8 +203,11 @@ func New(o Options) (_ *Daemon, err error) {
 	if d.api, err = d.listenAPI(); err != nil {
 		return nil, err
 	}
-	if d.web, err = d.openDashboard(); err != nil {
+	if d.web, err = openDashboard(o); err != nil {
 		return nil, err
+	}
+	if d.web != nil {
+		d.web.Listener = d.stand("dashboard", d.web.Listener)
 	}
 	return d, nil
 }

@@ -22,8 +22,7 @@ type dashboard struct {
 }
 
 // openDashboard takes the address. Nil: none is asked for.
-func (d *Daemon) openDashboard() (*dashboard, error) {
-	o := d.o
+func openDashboard(o Options) (*dashboard, error) {
 	if o.Dashboard == "" {
 		return nil, nil
 	}
@@ -38,7 +37,7 @@ func (d *Daemon) openDashboard() (*dashboard, error) {
 	if err != nil {
 		return nil, err
 	}
-	l, err := d.listen("dashboard", o.Dashboard, "the dashboard", "--dashboard")
+	l, err := o.Inherited.take("dashboard", o.Dashboard, "the dashboard", "--dashboard")
 	if err != nil {
 		return nil, err
 	}

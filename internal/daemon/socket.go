@@ -22,8 +22,7 @@ func (d *Daemon) listenAPI() (net.Listener, error) {
 	} else if u, ok := l.(*net.UnixListener); ok {
 		l = &keptSocket{UnixListener: u, path: d.o.Socket, lock: lockAgain(d.o.Socket + ".lock")}
 	}
-	d.standing = append(d.standing, &standing{Listener: l, name: "api", handing: &d.handing})
-	return d.standing[len(d.standing)-1], nil
+	return d.stand("api", l), nil
 }
 
 // keptSocket is an inherited unix socket. Like httpapi's it takes its file along
