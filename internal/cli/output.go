@@ -45,8 +45,9 @@ func (f format) json() bool { return f.chosen == "json" || f.chosen == "yaml" }
 
 func (f format) wide() bool { return f.chosen == "wide" }
 
-// print writes v as a machine reads it.
+// print writes v as a machine reads it, lengths of time in seconds.
 func (f format) print(w io.Writer, v any) error {
+	v = inSeconds(v)
 	if f.chosen != "yaml" {
 		return printJSON(w, v)
 	}

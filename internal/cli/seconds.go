@@ -39,6 +39,9 @@ func secondsOf(v reflect.Value) any {
 	case reflect.Struct:
 		return object(nil).with(v)
 	case reflect.Slice, reflect.Array:
+		if v.Type().Elem().Kind() == reflect.Uint8 {
+			return v.Interface()
+		}
 		if v.Kind() == reflect.Slice && v.IsNil() {
 			return nil
 		}
@@ -78,7 +81,7 @@ func (o object) with(v reflect.Value) object {
 		case name == "":
 			name = f.Name
 		}
-		if x := v.Field(i); strings.Contains(rest, "omitempty") && (x.IsZero() || (x.Kind() == reflect.Slice || x.Kind() == reflect.Map) && x.Len() == 0) {
+		if x := v.Field(i); omitted(rest, x) {
 			continue
 		}
 		if f.Type == durations && !strings.HasSuffix(name, "Seconds") {
@@ -87,6 +90,21 @@ func (o object) with(v reflect.Value) object {
 		o = append(o, member{name, secondsOf(v.Field(i))})
 	}
 	return o
+}
+
+// omitted is encoding/json's rule.
+func omitted(options string, x reflect.Value) bool {
+	for o := range strings.SplitSeq(options, ",") {
+		switch k := x.Kind(); {
+		case o == "omitzero" && x.IsZero():
+			return true
+		case o == "omitempty" && (k == reflect.Slice || k == reflect.Map || k == reflect.String || k == reflect.Array):
+			return x.Len() == 0
+		case o == "omitempty" && k != reflect.Struct && x.IsZero():
+			return true
+		}
+	}
+	return false
 }
 
 // MarshalJSON writes the members in their order.

@@ -4,8 +4,11 @@ import (
 	"encoding/json"
 	"math"
 	"regexp"
+	"slices"
 	"testing"
 	"time"
+
+	"github.com/google/go-cmp/cmp"
 
 	"github.com/serin-dev/serin/internal/analysis"
 	"github.com/serin-dev/serin/internal/sim/trial"
@@ -74,5 +77,29 @@ func TestReportInSeconds(t *testing.T) {
 	}
 	if !after["horizonSeconds"] || !after["boundSeconds"] || !after["advanceSeconds"] {
 		t.Errorf("%v", after)
+	}
+}
+
+// But for lengths of time, a view is printed as the API gives it.
+func TestViewsInSeconds(t *testing.T) {
+	for name, v := range views() {
+		v.Figures, v.Decisions = slices.Clone(v.Figures), slices.Clone(v.Decisions)
+		for i := range v.Figures {
+			v.Figures[i].Window = 0
+		}
+		for i := range v.Decisions {
+			v.Decisions[i].Figures = nil
+		}
+		want, err := json.Marshal(v)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := json.Marshal(inSeconds(v))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if g := regexp.MustCompile(`"windowSeconds":0`).ReplaceAllString(string(got), `"window":0`); g != string(want) {
+			t.Errorf("%s: (-API +printed)\n%s", name, cmp.Diff(string(want), g))
+		}
 	}
 }

@@ -221,7 +221,7 @@ func (a *app) ask(c *cobra.Command, f *simulateFlags) error {
 		return err
 	}
 	if f.out.json() {
-		err = f.out.print(a.Stdout, inSeconds(r))
+		err = f.out.print(a.Stdout, r)
 	} else {
 		err = printReport(a.Stdout, &r)
 	}

@@ -143,7 +143,7 @@ func (f *follower) see(v httpapi.RolloutView) error {
 	first := !f.any
 	f.any, f.last = true, v
 	if f.json {
-		b, err := json.Marshal(v)
+		b, err := json.Marshal(inSeconds(v))
 		if err != nil {
 			return err
 		}
