@@ -216,14 +216,17 @@ func lasting(d *v1alpha1.Duration) time.Duration {
 	return d.Duration
 }
 
-// ignoreRule is what keeps Argo CD from writing the weights back.
+// ignoreRule is what keeps Argo CD from writing the split back: destinations and
+// their weights, the route of a match step, subsets of ours. It takes effect on
+// a sync only with the option RespectIgnoreDifferences=true.
 func ignoreRule(routes []v1alpha1.Traffic) string {
 	var b strings.Builder
 	b.WriteString("ignoreDifferences:\n")
 	for _, t := range routes {
 		switch {
 		case t.Istio != nil:
-			fmt.Fprintf(&b, "- {group: networking.istio.io, kind: VirtualService, name: %s, jqPathExpressions: ['.spec.http[]?.route[]?.weight']}\n", t.Istio.VirtualService)
+			fmt.Fprintf(&b, "- {group: networking.istio.io, kind: VirtualService, name: %s, jqPathExpressions: ['.spec.http[]?.route', '.spec.tcp[]?.route', '.spec.tls[]?.route', '.spec.http[]? | select((.name // \"\") | startswith(\"serin-match/\"))']}\n", t.Istio.VirtualService)
+			fmt.Fprintf(&b, "- {group: networking.istio.io, kind: DestinationRule, name: %s, jqPathExpressions: ['.spec.subsets[]? | select(.name | startswith(\"serin-\"))']}\n", t.Istio.DestinationRule)
 		case t.GatewayAPI != nil:
 			fmt.Fprintf(&b, "- {group: gateway.networking.k8s.io, kind: %s, name: %s, jqPathExpressions: ['.spec.rules[]?.backendRefs[]?.weight']}\n", t.GatewayAPI.Kind, t.GatewayAPI.Name)
 		}
