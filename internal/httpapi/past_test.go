@@ -225,21 +225,22 @@ func TestListIsToldWhatIsNew(t *testing.T) {
 }
 
 func TestNeeds(t *testing.T) {
-	change := func(f func(*RolloutView)) RolloutView { v := onTrial(0, 500); f(&v); return v }
+	change := func(f func(*RolloutView)) RolloutView { v := onTrial(time.Minute, 500); f(&v); return v }
 	for name, c := range map[string]struct {
 		v    RolloutView
 		want []Need
 	}{
-		"UnderWay":      {onTrial(0, 500), nil},
-		"AtRest":        {atRestAt(0), nil},
-		"Approval":      {change(func(v *RolloutView) { v.Waiting = rollout.WaitApproval }), []Need{NeedApproval}},
-		"Paused":        {change(func(v *RolloutView) { v.Waiting = rollout.WaitPerson }), []Need{NeedPerson}},
-		"Stalled":       {change(func(v *RolloutView) { v.Stalled = "why" }), []Need{NeedPerson}},
-		"Failing":       {change(func(v *RolloutView) { v.Verdict = analysis.Fail }), []Need{NeedFailing}},
-		"GoingBack":     {change(func(v *RolloutView) { v.Phase = rollout.RollingBack }), []Need{NeedFailing}},
-		"NoData":        {change(func(v *RolloutView) { v.Verdict = analysis.Unavailable }), []Need{NeedNoData}},
-		"NotInForceYet": {change(func(v *RolloutView) { v.Verdict, v.Live = analysis.Unavailable, false }), nil},
-		"Fighting":      {change(func(v *RolloutView) { v.Drift = &DriftView{Fighting: true} }), []Need{NeedFighting}},
+		"UnderWay":               {onTrial(0, 500), nil},
+		"AtRest":                 {atRestAt(0), nil},
+		"Approval":               {change(func(v *RolloutView) { v.Waiting = rollout.WaitApproval }), []Need{NeedApproval}},
+		"Paused":                 {change(func(v *RolloutView) { v.Waiting = rollout.WaitPerson }), []Need{NeedPerson}},
+		"Stalled":                {change(func(v *RolloutView) { v.Stalled = "why" }), []Need{NeedPerson}},
+		"Failing":                {change(func(v *RolloutView) { v.Verdict = analysis.Fail }), []Need{NeedFailing}},
+		"GoingBack":              {change(func(v *RolloutView) { v.Phase = rollout.RollingBack }), []Need{NeedFailing}},
+		"NoData":                 {change(func(v *RolloutView) { v.Verdict = analysis.Unavailable }), []Need{NeedNoData}},
+		"FirstFiguresOnTheirWay": {change(func(v *RolloutView) { v.Verdict, v.Time = analysis.Unavailable, t0.Add(35*time.Second) }), nil},
+		"NotInForceYet":          {change(func(v *RolloutView) { v.Verdict, v.Live = analysis.Unavailable, false }), nil},
+		"Fighting":               {change(func(v *RolloutView) { v.Drift = &DriftView{Fighting: true} }), []Need{NeedFighting}},
 		"StalledFighting": {change(func(v *RolloutView) {
 			v.Stalled, v.Drift = "argocd keeps writing the route", &DriftView{Fighting: true}
 		}), []Need{NeedFighting, NeedPerson}},

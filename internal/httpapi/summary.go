@@ -97,7 +97,7 @@ func needs(v RolloutView) []Need {
 	if v.Phase == rollout.RollingBack || trial && v.Verdict == analysis.Fail {
 		out = append(out, NeedFailing)
 	}
-	if trial && v.Live && v.Verdict == analysis.Unavailable {
+	if trial && v.Live && v.Verdict == analysis.Unavailable && !justBegan(v) {
 		out = append(out, NeedNoData)
 	}
 	if v.Drift != nil && v.Drift.Fighting {
@@ -105,6 +105,18 @@ func needs(v RolloutView) []Need {
 	}
 	slices.Sort(out)
 	return out
+}
+
+// justBegan: what a step begins with, its first figures still on their way, is
+// nobody's business yet.
+func justBegan(v RolloutView) bool {
+	for _, d := range slices.Backward(v.Decisions) {
+		switch d.What {
+		case rollout.EvStepStarted, rollout.EvBakeStarted, rollout.EvApprovalRequested:
+			return v.Time.Sub(d.At) < 10*time.Second
+		}
+	}
+	return false
 }
 
 func round(x float64, parts float64) float64 {

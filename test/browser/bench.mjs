@@ -9,7 +9,7 @@ import { chrome } from './world.mjs';
 
 const [n, active, viewers, seconds] = [2000, 100, 100, 20];
 const { bin, remove } = await buildStage();
-const stage = await openStage(bin, ['-n', `${n}`, '-active', `${active}`]);
+const stage = await openStage(bin, ['-lag', '-n', `${n}`, '-active', `${active}`]);
 const mib = (b) => (b / 2 ** 20).toFixed(0) + ' MiB';
 const median = (xs) => xs.toSorted((a, b) => a - b)[Math.floor(xs.length / 2)];
 const browser = await chromium.launch({ executablePath: chrome, args: ['--no-sandbox'] });

@@ -99,7 +99,7 @@ export function Chart(p: Props) {
         width: Math.max(200, el.clientWidth),
         height: p.height,
         legend: { show: false },
-        padding: [p.numbered ? 22 : 8, 10, 0, 0],
+        padding: [p.numbered ? 22 : 8, 26, 0, 0],
         cursor: { sync: { key: p.sync }, y: false, points: { size: 7 }, drag: { x: false, y: false } },
         series,
         bands,
@@ -202,20 +202,19 @@ function dataOf(p: Props): uPlot.AlignedData {
   return cols as uPlot.AlignedData;
 }
 
-// Flags are buttons above the plot. Those that would cover each other are left
-// out: the timeline has them all.
+// Flags are buttons above the plot. Of those that would cover each other the
+// one that matters more stays: the timeline has them all.
 function placeFlags(u: uPlot, host: HTMLDivElement | null, p: Props): void {
   if (!host) return;
   const r = devicePixelRatio || 1;
+  const weight = { bad: 0, good: 1, plain: 2 };
   const want: { f: Flag; x: number }[] = [];
-  let edge = -Infinity;
-  for (const f of p.flags ?? []) {
+  for (const f of [...(p.flags ?? [])].sort((a, b) => weight[a.tone] - weight[b.tone] || a.n - b.n)) {
     if (f.t < p.from || f.t > p.to) continue;
     const x = u.valToPos(f.t, 'x', true) / r;
-    if (x - edge < 21) continue;
-    edge = x;
-    want.push({ f, x });
+    if (want.every((o) => Math.abs(o.x - x) >= 22)) want.push({ f, x });
   }
+  want.sort((a, b) => a.x - b.x);
   while (host.children.length > want.length) host.lastElementChild!.remove();
   want.forEach(({ f, x }, i) => {
     let b = host.children[i] as HTMLButtonElement | undefined;

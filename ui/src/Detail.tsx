@@ -7,7 +7,7 @@ import {
 } from './format';
 import { Glyph, Mark } from './icons';
 import type { Decision, Figure, MetricSeries, Offer, Ref, Series, View, Who } from './model';
-import { Copy, Countdown, Gauge, Interval, Panel, useNow } from './parts';
+import { Copy, Countdown, Gauge, Interval, Panel, Said, useNow } from './parts';
 import * as past from './series';
 import { follow, type Line } from './stream';
 
@@ -266,7 +266,9 @@ function Hero({ view, frozen }: { view: View; frozen: boolean }) {
             <h2 class="headline" aria-live="polite">
               {headline(view)}
             </h2>
-            <p class="sentence">{sentence}</p>
+            <p class="sentence">
+              <Said text={sentence} />
+            </p>
           </div>
         </div>
         {judged && <Gauge rollback={view.evidence.rollback} advance={view.evidence.advance} nodata={nodata} />}
@@ -291,7 +293,7 @@ function Hero({ view, frozen }: { view: View; frozen: boolean }) {
             )}
           </p>
         )}
-        {moving && view.waiting !== 'hold' && view.message && view.message !== view.sentence && <p class="muted small-text">{view.message}</p>}
+        {moving && view.waiting !== 'hold' && view.message && view.message !== view.sentence && <p class="muted small-text"><Said text={view.message} /></p>}
         {!moving && last && (
           <p class="muted small-text">
             Last release: {label(last.revision)}, {resultWords(last.result)} {dateTime(last.ended)} after {span((Date.parse(last.ended) - Date.parse(last.started)) / 1000)}.
@@ -391,6 +393,9 @@ const loud = new Set([
 const bad = new Set(['RolledBack', 'Aborted', 'Stalled', 'DriftFight', 'StableLost']);
 const good = new Set(['Promoted', 'Approved']);
 
+// What a step begins with, its first figures still on their way, is no gap.
+const moment = 4.5;
+
 function Charts({ view, series, theme }: { view: View; series: Series; theme: string }) {
   const [all, setAll] = useState(false);
   const [i, setI] = useState<number | null>(null);
@@ -406,7 +411,7 @@ function Charts({ view, series, theme }: { view: View; series: Series; theme: st
   }, []);
   const cursor = useCallback((x: number | null) => setI(x), []);
   const shared = { t: s.t, from, to, sync: 'serin', theme, flags, onCursor: cursor };
-  const nodata = past.stretches(s.t, s.verdict, 'N');
+  const nodata = past.stretches(s.t, s.verdict, 'N', moment);
   const at = i !== null && i < s.t.length ? i : null;
   const setNow = at !== null ? s.set[at] : view.phase === 'Idle' ? 0 : view.weightSet / 10000;
   const seenNow = at !== null ? s.seen[at] : view.weightSeen;
@@ -533,7 +538,7 @@ function Metric({ m, f, view, shared, t }: { m: MetricSeries; f?: Figure; view: 
         label={`${metricName(m.metric)} of both versions on one axis. ${data ? `${s}: ${value(f.stable, m.unit)}, ${c}: ${value(f.canary, m.unit)}` : 'No data.'}`}
         lines={inSight ? [...lines, { label: 'limit', values: m.limit, color: '--limit', dash: [6, 4], width: 1.5 }] : lines}
         band={banded ? { low, high, color: '--band' } : undefined}
-        gaps={past.stretches(t, m.state, 'n')}
+        gaps={past.stretches(t, m.state, 'n', moment)}
         max={Math.max(most, band, inSight ? limit : 0)}
         least={m.unit === 'share' ? 0.01 : 1}
         format={(y) => value(y, m.unit)}
@@ -623,7 +628,9 @@ function Findings({ view }: { view: View }) {
         {fs.map((f, i) => (
           <li key={i} class={'finding f-' + f.level}>
             <span class="tag">{f.level === 'Refuse' ? 'refuses' : f.level === 'Wait' ? 'waits' : 'warning'}</span>
-            <p>{f.what}</p>
+            <p>
+              <Said text={f.what} />
+            </p>
             {f.remedy && (
               <p class="muted">
                 <b>Remedy:</b> {f.remedy}
@@ -721,7 +728,9 @@ function Entry({ d, view }: { d: Decision; view: View }) {
             {clock(d.at)}
           </time>
         </p>
-        <p class="entry-why">{d.why}</p>
+        <p class="entry-why">
+          <Said text={d.why} />
+        </p>
         {fs.length > 0 && (
           <details class="numbers">
             <summary>Open numbers</summary>

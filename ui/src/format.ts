@@ -187,13 +187,13 @@ export const verbWords = (v: string, full?: boolean): string => (v === 'promote'
 export type Tone = 'pass' | 'fail' | 'wait' | 'nodata' | 'rest' | 'back' | 'person';
 
 /** What a rollout's state is in one look. */
-export function tone(v: Pick<View, 'phase' | 'verdict' | 'waiting' | 'paused' | 'stalled' | 'live'>, takenBack: boolean): Tone {
+export function tone(v: Pick<View, 'phase' | 'verdict' | 'waiting' | 'paused' | 'stalled' | 'live'> & Partial<Pick<View, 'time' | 'decisions'>>, takenBack: boolean): Tone {
   if (v.phase === 'RollingBack') return 'fail';
   if (v.phase === 'Idle') return v.stalled && !takenBack ? 'person' : takenBack ? 'back' : 'rest';
   if (v.verdict === 'Fail') return 'fail';
   if (v.waiting === 'approval' || v.waiting === 'person' || v.paused || v.stalled) return 'person';
   if (v.phase === 'Preparing') return 'wait';
-  if (v.verdict === 'Unavailable') return v.live ? 'nodata' : 'wait';
+  if (v.verdict === 'Unavailable') return v.live && !(v.time && justBegan({ time: v.time, decisions: v.decisions })) ? 'nodata' : 'wait';
   return v.verdict === 'Pass' ? 'pass' : 'wait';
 }
 
@@ -203,6 +203,16 @@ export function summaryTone(s: Summary): Tone {
     { phase: s.phase, verdict: s.verdict || 'Unavailable', waiting: s.waiting, stalled: s.needs?.includes('person') ? 'x' : undefined, live: !!s.needs?.includes('noData') },
     s.phase === 'Idle' && (s.last === 'rolledBack' || s.last === 'aborted' || s.last === 'undone'),
   );
+}
+
+/** A step has just begun: that its first figures are not there yet says nothing. */
+export function justBegan(v: Pick<View, 'time' | 'decisions'>): boolean {
+  const ds = v.decisions ?? [];
+  for (let i = ds.length - 1; i >= 0; i--) {
+    const d = ds[i]!;
+    if (d.what === 'StepStarted' || d.what === 'BakeStarted' || d.what === 'ApprovalRequested') return Date.parse(v.time) - Date.parse(d.at) < 10_000;
+  }
+  return false;
 }
 
 /** Which release ended badly and is still asked for. */
@@ -242,7 +252,7 @@ export function headline(v: View): string {
     case 'Undecided':
       return v.phase === 'Baking' ? `${c} has all the traffic and is watched` : v.evidence.rollback >= 0.25 || uneasy(v.figures) ? `Something speaks against ${c}, not enough to say so yet` : `So far nothing speaks against ${c}`;
     case 'Unavailable':
-      return v.live ? `No data: nobody can say how ${c} does` : `${c} gets ${weight(v.weightSet)}`;
+      return v.live && !justBegan(v) ? `No data: nobody can say how ${c} does` : `${c} gets ${weight(v.weightSet)}; its figures are on their way`;
   }
   return v.message;
 }

@@ -63,7 +63,7 @@ export function Interval({ f }: { f: Figure }) {
   const d = f.canary - f.stable;
   const band = f.low !== 0 || f.high !== 0;
   const lim = f.limit !== 0 && f.unit !== '' ? f.limit - f.stable : undefined;
-  const reach = Math.max(Math.abs(d), band ? Math.abs(f.low) : 0, band ? Math.abs(f.high) : 0, 1e-12);
+  const reach = Math.max(Math.abs(d), band ? Math.abs(f.low) : 0, band ? Math.abs(f.high) : 0, band ? 0 : f.stable / 2, 1e-12);
   // A limit far away would squeeze the band to nothing: then it is off the scale.
   const near = lim !== undefined && Math.abs(lim) < reach * 4;
   const span = Math.max(reach, near ? Math.abs(lim!) : 0) * 1.15;
@@ -91,6 +91,13 @@ export function Interval({ f }: { f: Figure }) {
       </div>
     </div>
   );
+}
+
+/** A sentence in which what stands between backquotes is a command. */
+export function Said({ text }: { text: string }) {
+  const parts = text.split('`');
+  if (parts.length % 2 === 0) return <>{text}</>; // they do not pair
+  return <>{parts.map((p, i) => (i % 2 ? <code key={i}>{p}</code> : p))}</>;
 }
 
 export function Copy({ text, label }: { text: string; label: string }) {

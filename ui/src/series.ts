@@ -116,15 +116,17 @@ export function cut(s: Series, from: number, to: number): Series {
   };
 }
 
-/** Stretches of time in which a column of letters says one of some. */
-export function stretches(t: number[], letter: string, which: string): [number, number][] {
+/** Stretches of time in which a column of letters says one of some, longer than a moment. */
+export function stretches(t: number[], letter: string, which: string, moment = 0): [number, number][] {
   const out: [number, number][] = [];
   let begun = -1;
   for (let i = 0; i <= t.length; i++) {
     const is = i < t.length && which.includes(letter[i] ?? ' ');
     if (is && begun < 0) begun = i;
     if (!is && begun >= 0) {
-      out.push([t[Math.max(0, begun - 1)]!, t[Math.min(i, t.length - 1)]!]);
+      const a = t[Math.max(0, begun - 1)]!;
+      const b = t[Math.min(i, t.length - 1)]!;
+      if (b - a > moment) out.push([a, b]);
       begun = -1;
     }
   }

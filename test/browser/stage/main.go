@@ -37,6 +37,7 @@ func main() {
 	n := flag.Int("n", 2000, "rollouts")
 	active := flag.Int("active", 100, "of them under way")
 	every := flag.Duration("every", time.Second, "how often each of these changes")
+	lag := flag.Bool("lag", false, "lines say in `until` when they were made")
 	hostile := flag.Bool("hostile", false, "texts that look like markup")
 	viewers := flag.String("viewers", "", "look at this address instead")
 	viewersCount := flag.Int("count", 100, "viewers")
@@ -48,14 +49,14 @@ func main() {
 	if *viewers != "" {
 		err = look(ctx, *viewers, *viewersCount, *viewersFor)
 	} else {
-		err = serve(ctx, *n, *active, *every, *hostile)
+		err = serve(ctx, *n, *active, *every, *hostile, *lag)
 	}
 	if err != nil {
 		log.Fatal(err)
 	}
 }
 
-func serve(ctx context.Context, n, active int, every time.Duration, hostile bool) error {
+func serve(ctx context.Context, n, active int, every time.Duration, hostile, lag bool) error {
 	relay := httpapi.NewRelay(nobody{}, httpapi.Info{Version: "stage"})
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -66,7 +67,7 @@ func serve(ctx context.Context, n, active int, every time.Duration, hostile bool
 		return err
 	}
 	var published atomic.Int64
-	s := &scene{r: rand.New(rand.NewPCG(1, 1)), began: time.Now()}
+	s := &scene{lag: lag, r: rand.New(rand.NewPCG(1, 1)), began: time.Now()}
 	if hostile {
 		for i, v := range s.hostile() {
 			v.Name = fmt.Sprintf("%02d %s", i, v.Name)
@@ -142,6 +143,7 @@ func (nobody) Command(context.Context, httpapi.Ref, rollout.Command) (httpapi.An
 
 // scene makes views that look like a company's.
 type scene struct {
+	lag   bool
 	r     *rand.Rand
 	began time.Time
 }
@@ -183,9 +185,12 @@ func (s *scene) view(i, active int, now time.Time) httpapi.RolloutView {
 		return v
 	}
 	started := s.began.Add(-time.Duration(20+i%30) * time.Minute)
-	w := []rollout.Weight{500, 2500, 5000, 7500}[(i+int(max(0, now.Sub(started))/(10*time.Minute)))%4]
+	w := []rollout.Weight{500, 2500, 5000, 7500}[min(3, int(max(0, now.Sub(started))/(time.Duration(8+i%7)*time.Minute)))]
 	seen := float64(w)/10000 + s.r.NormFloat64()*0.002
-	until := now // the bench tells by it how old a line is
+	until := now.Truncate(time.Minute).Add(time.Duration(2+i%9) * time.Minute)
+	if s.lag { // the bench tells by it how old a line is
+		until = now
+	}
 	v.Phase, v.Step, v.Steps, v.Started, v.Live = rollout.Progressing, 2, 5, &started, true
 	v.Canary = version(fmt.Sprintf("v1.%d.0", i%40+1), 2, 2)
 	v.WeightSet, v.WeightSeen = w, &seen
@@ -196,7 +201,7 @@ func (s *scene) view(i, active int, now time.Time) httpapi.RolloutView {
 	bad := 0.003
 	switch i % 25 {
 	case 3:
-		v.Waiting, v.Verdict = rollout.WaitApproval, analysis.Pass
+		v.Waiting, v.Verdict, v.Until = rollout.WaitApproval, analysis.Pass, nil
 	case 8:
 		v.Verdict, v.Evidence, bad = analysis.Fail, httpapi.EvidenceView{Rollback: 1}, 0.04
 	case 13:
