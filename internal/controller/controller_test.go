@@ -13,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
 	"github.com/serin-dev/serin/internal/rollout"
@@ -241,6 +242,28 @@ func TestACommandIsObeyedOnceAndAnswered(t *testing.T) {
 		}
 		if got := w.told(); slices.Index(got, "Aborted") < 0 {
 			t.Errorf("no event for the abort among %v", got)
+		}
+	})
+}
+
+// Who commands a Rollout that is not there is told so, once it is clear that it
+// does not only come later.
+func TestACommandForNobodyIsRefused(t *testing.T) {
+	bubble(t, func(w *world) {
+		cmd := &v1alpha1.RolloutCommand{
+			ObjectMeta: metav1.ObjectMeta{Name: "lost", Namespace: ns, CreationTimestamp: metav1.Now()},
+			Spec:       v1alpha1.RolloutCommandSpec{Rollout: "nobody", Verb: v1alpha1.VerbPause, By: "alice"},
+		}
+		w.must(w.api.Create(context.Background(), cmd))
+		req := reconcile.Request{NamespacedName: types.NamespacedName{Namespace: ns, Name: "nobody"}}
+		for wait := time.Duration(1); wait > 0; time.Sleep(wait) {
+			res, err := w.c.Reconcile(context.Background(), req)
+			w.must(err)
+			wait = res.RequeueAfter
+		}
+		w.must(w.api.Get(context.Background(), client.ObjectKeyFromObject(cmd), cmd))
+		if !cmd.Status.Taken || !strings.Contains(cmd.Status.Message, "there is no Rollout nobody in shop") || time.Since(cmd.CreationTimestamp.Time) < orphanAfter-time.Second {
+			t.Errorf("after %v the command's status is %+v", time.Since(cmd.CreationTimestamp.Time), cmd.Status)
 		}
 	})
 }

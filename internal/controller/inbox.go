@@ -91,22 +91,57 @@ func (b *inbox) Done(ctx context.Context, ids []string) error {
 		if answer.Refused {
 			message = "refused: " + message
 		}
-		if len(message) > v1alpha1.MaxSentence {
-			message = strings.ToValidUTF8(message[:v1alpha1.MaxSentence-3], "") + "..."
-		}
-		body, err := json.Marshal(map[string]any{"status": v1alpha1.RolloutCommandStatus{
-			Taken: true, At: &v1alpha1.Time{Time: b.now().UTC()}, Message: message,
-		}})
-		if err != nil {
-			return err
-		}
-		err = b.client.Status().Patch(ctx, c, client.RawPatch(types.MergePatchType, body), client.FieldOwner(status.Manager))
-		if err != nil && !apierrors.IsNotFound(err) {
-			errs = append(errs, fmt.Errorf("answering command %s: %w", c.Name, engineKind(err)))
+		if err := b.answer(ctx, c, message); err != nil {
+			errs = append(errs, err)
 		}
 	}
 	b.tidy(ctx, all)
 	return errors.Join(errs...)
+}
+
+// orphanAfter is how long a command waits for a Rollout that is not there (yet).
+const orphanAfter = 30 * time.Second
+
+// orphans refuses the commands for a Rollout that does not exist. It says when
+// to look again; 0 = no need.
+func (b *inbox) orphans(ctx context.Context) time.Duration {
+	all, err := b.list(ctx)
+	if err != nil {
+		return time.Second
+	}
+	again := time.Duration(0)
+	for i := range all {
+		c := &all[i]
+		if c.Status.Taken || c.DeletionTimestamp != nil {
+			continue
+		}
+		if wait := orphanAfter - b.now().Sub(c.CreationTimestamp.Time); wait > 0 {
+			again = max(again, wait)
+			continue
+		}
+		if err := b.answer(ctx, c, fmt.Sprintf("refused: there is no Rollout %s in %s", b.key.Name, b.key.Namespace)); err != nil {
+			again = max(again, time.Second)
+		}
+	}
+	return again
+}
+
+// answer says in a command's status what became of it.
+func (b *inbox) answer(ctx context.Context, c *v1alpha1.RolloutCommand, message string) error {
+	if len(message) > v1alpha1.MaxSentence {
+		message = strings.ToValidUTF8(message[:v1alpha1.MaxSentence-3], "") + "..."
+	}
+	body, err := json.Marshal(map[string]any{"status": v1alpha1.RolloutCommandStatus{
+		Taken: true, At: &v1alpha1.Time{Time: b.now().UTC()}, Message: message,
+	}})
+	if err != nil {
+		return err
+	}
+	err = b.client.Status().Patch(ctx, c, client.RawPatch(types.MergePatchType, body), client.FieldOwner(status.Manager))
+	if err != nil && !apierrors.IsNotFound(err) {
+		return fmt.Errorf("answering command %s: %w", c.Name, engineKind(err))
+	}
+	return nil
 }
 
 // tidy deletes commands that were taken long ago; one that cannot be deleted

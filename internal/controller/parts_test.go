@@ -39,7 +39,7 @@ func TestInbox(t *testing.T) {
 						ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: strings.TrimPrefix(of+"-", "my-app-") + cmd.ID, CreationTimestamp: metav1.NewTime(at)},
 						Spec: v1alpha1.RolloutCommandSpec{
 							Rollout: of, Verb: v1alpha1.CommandVerb(cmd.Verb), By: cmd.By, Reason: cmd.Reason,
-							Revision: string(cmd.Revision), N: int64(cmd.N), Full: cmd.Full, Override: cmd.Override,
+							Revision: string(cmd.Revision), N: int64(cmd.N), Full: cmd.Full, Override: cmd.Override, Groups: cmd.Groups,
 						},
 					})
 					if err != nil {
@@ -352,5 +352,24 @@ func TestAutoscalersThatWouldFight(t *testing.T) {
 	}
 	if got := autoscalerFindings(seen, v1alpha1.HPAIgnore, "v1@1", "v2@2"); len(got) != 2 {
 		t.Errorf("both are let alone: %+v", got)
+	}
+}
+
+func TestPruningIsWarnedOf(t *testing.T) {
+	argo, flux := "argocd.argoproj.io/tracking-id", "kustomize.toolkit.fluxcd.io/name"
+	for name, c := range map[string]struct {
+		notes map[string]string
+		want  string
+	}{
+		"nobody applies it": {map[string]string{"app": "x"}, ""},
+		"Argo CD":           {map[string]string{argo: "shop:apps/Deployment:shop/a"}, "applied by Argo CD"},
+		"Argo CD, kept":     {map[string]string{argo: "x", "argocd.argoproj.io/sync-options": "Replace=true,Prune=false"}, ""},
+		"Flux":              {map[string]string{flux: "apps"}, "applied by Flux"},
+		"Flux, kept":        {map[string]string{flux: "apps", "kustomize.toolkit.fluxcd.io/prune": "disabled"}, ""},
+	} {
+		got := pruneFindings([]deployment.Version{{Revision: "v2@2", Notes: map[string]string{argo: "x"}}, {Revision: "v1@1", Name: "a", Notes: c.notes}}, "v1@1")
+		if (c.want == "") != (len(got) == 0) || len(got) > 0 && !strings.Contains(got[0].What, c.want) {
+			t.Errorf("%s: %+v, want %q", name, got, c.want)
+		}
 	}
 }

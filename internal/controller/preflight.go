@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -38,6 +39,7 @@ func (a *app) Check(ctx context.Context, stable, canary rollout.Revision) ([]rol
 	out := rightFindings(a.c.rights.lacks(ctx, a.key.Namespace), doc, autoscaled)
 	if canary != "" {
 		out = append(out, autoscalerFindings(seen, doc.Spec.Capacity.HPA, stable, canary)...)
+		out = append(out, pruneFindings(versions, stable)...)
 		out = append(out, a.sharedFindings(ctx, versions, stable, canary)...)
 	}
 	routed, err := a.router.Check(ctx, stable, canary, a.steps())
@@ -134,6 +136,31 @@ func autoscalerFindings(seen rollout.Workloads, policy v1alpha1.HPAPolicy, stabl
 		}
 	}
 	return out
+}
+
+// pruneFindings warns where a tool that applies the stable version would take it
+// away as soon as its file goes: with the commit that adds the next one, say.
+func pruneFindings(versions []deployment.Version, stable rollout.Revision) []rollout.Finding {
+	for _, v := range versions {
+		if v.Revision != stable {
+			continue
+		}
+		tool, keep := "", ""
+		switch n := v.Notes; {
+		case n["argocd.argoproj.io/tracking-id"] != "" && !strings.Contains(n["argocd.argoproj.io/sync-options"], "Prune=false"):
+			tool, keep = "Argo CD", "argocd.argoproj.io/sync-options: Prune=false"
+		case n["kustomize.toolkit.fluxcd.io/name"] != "" && n["kustomize.toolkit.fluxcd.io/prune"] != "disabled":
+			tool, keep = "Flux", "kustomize.toolkit.fluxcd.io/prune: disabled"
+		default:
+			return nil
+		}
+		return []rollout.Finding{{
+			Level:  rollout.Warn,
+			What:   fmt.Sprintf("Deployment %s is applied by %s, which deletes it as soon as its file is gone, also while it carries the traffic", v.Name, tool),
+			Remedy: fmt.Sprintf("take the file away only after the next version was promoted, or annotate the Deployment with %s", keep),
+		}}
+	}
+	return nil
 }
 
 // sharedFindings names ConfigMaps that both versions use and that were changed

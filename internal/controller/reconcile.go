@@ -41,7 +41,8 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	switch {
 	case apierrors.IsNotFound(err):
 		c.forget(req.NamespacedName)
-		return reconcile.Result{}, nil
+		nobody := &inbox{client: c.client, key: req.NamespacedName, now: time.Now}
+		return reconcile.Result{RequeueAfter: nobody.orphans(ctx)}, nil
 	case err != nil:
 		c.log.Warn("reading a Rollout", "rollout", req.String(), "err", err)
 		return reconcile.Result{RequeueAfter: time.Second}, nil

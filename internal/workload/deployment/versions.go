@@ -18,6 +18,9 @@ type Version struct {
 	Name     string            // of the Deployment
 	Labels   map[string]string // of its pods
 	Template map[string]any    // the raw pod template; not to be changed
+	// Notes are the Deployment's own labels and annotations, by which tools that
+	// apply it know it again.
+	Notes map[string]string
 }
 
 // Versions lists the versions, by the Deployment's name.
@@ -30,6 +33,11 @@ func (w *Workloads) Versions(ctx context.Context) ([]Version, error) {
 	for _, o := range objects {
 		v := Version{Revision: o.workload.Revision, Name: o.workload.Name}
 		v.Template, _, _ = nested(o.raw, "spec", "template")
+		v.Notes = o.raw.GetLabels()
+		if v.Notes == nil {
+			v.Notes = map[string]string{}
+		}
+		maps.Copy(v.Notes, o.raw.GetAnnotations())
 		if l, found, _ := unstructured.NestedStringMap(v.Template, "metadata", "labels"); found {
 			v.Labels = maps.Clone(l)
 		}
