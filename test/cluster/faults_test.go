@@ -251,7 +251,7 @@ var autoscalers = schema.GroupVersionResource{Group: "autoscaling", Version: "v2
 func TestAutoscalerFights(t *testing.T) {
 	together(t)
 	ns := namespace(t)
-	h := settled(t, ns, document(t, quickText))
+	h := settled(t, ns, document(t, quickText, "promotion: {bake: 1s}", "promotion: {bake: 1s, retire: Delete}"))
 	for _, v := range []string{"v1", "v2"} {
 		doc := fmt.Sprintf(`{apiVersion: autoscaling/v2, kind: HorizontalPodAutoscaler, metadata: {name: my-app-%[1]s}, spec: {minReplicas: 1, maxReplicas: 5,
 			scaleTargetRef: {apiVersion: apps/v1, kind: Deployment, name: my-app-%[1]s}, metrics: [{type: Resource, resource: {name: cpu, target: {type: Utilization, averageUtilization: 50}}}]}}`, v)

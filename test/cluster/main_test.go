@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +38,8 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		the = c
-		return m.Run()
+		chosen := flag.Lookup("test.run").Value.String() != "" || flag.Lookup("test.skip").Value.String() != ""
+		return finish(ctx, m.Run(), !chosen)
 	})
 }
 
@@ -93,3 +95,6 @@ func eventually(t *testing.T, limit time.Duration, what string, ok func() (bool,
 		t.Fatal(err)
 	}
 }
+
+// listenLocal is a port of the space's loopback.
+func listenLocal() (net.Listener, error) { return net.Listen("tcp", "127.0.0.1:0") }

@@ -56,6 +56,7 @@ func bounded(t *testing.T, ns string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	cfg.UserAgent = "lab-test" // not the controller's own doing
 	serin, err := kubernetes.NewForConfig(cfg)
 	if err != nil {
 		t.Fatal(err)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -64,6 +65,7 @@ type Cluster struct {
 	dir     string // files of this cluster, in memory
 	opts    Options
 	begun   time.Time
+	mu      sync.Mutex // of procs
 	procs   []*Process
 	apiArgs []string
 	api     *Process
@@ -166,6 +168,8 @@ func (c *Cluster) run(name string, env []string, program string, args ...string)
 	if err != nil {
 		return nil, err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
 	c.procs = append(c.procs, p)
 	return p, nil
 }

@@ -47,9 +47,14 @@ var controllers atomic.Int32
 // Controller starts `serin controller` as a process, with the rights of a user,
 // and returns when it works.
 func (c *Cluster) Controller(ctx context.Context, user string, args ...string) (*Process, error) {
+	return c.ControllerWith(ctx, c.Kubeconfig(user), args...)
+}
+
+// ControllerWith is Controller with a kubeconfig.
+func (c *Cluster) ControllerWith(ctx context.Context, kubeconfig string, args ...string) (*Process, error) {
 	n := controllers.Add(1)
 	health := fmt.Sprintf("127.0.0.1:%d", 20000+2*n)
-	all := append([]string{"controller", "--kubeconfig", c.Kubeconfig(user), "--health-addr", health, "--metrics-addr", c.MetricsAddr(int(n)),
+	all := append([]string{"controller", "--kubeconfig", kubeconfig, "--health-addr", health, "--metrics-addr", c.MetricsAddr(int(n)),
 		"--lease-namespace", SerinNamespace, "--scrape-allow", pods, "-v"}, args...)
 	p, err := c.run(fmt.Sprintf("serin-%d", n), nil, c.Tools.Serin, all...)
 	if err != nil {

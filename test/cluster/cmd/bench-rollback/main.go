@@ -34,9 +34,10 @@ func main() {
 	runs := flag.Int("runs", 10, "how often")
 	rate := flag.Int("rate", 200, "calls per second")
 	share := flag.Float64("errors", 0.5, "share of the bad version's answers that are errors")
+	records := flag.String("records", "", "folder for the observation records, which serin replay reads")
 	flag.Parse()
 	lab.Main(func(ctx context.Context, w lab.World) int {
-		if err := bench(ctx, w, *runs, *rate, *share); err != nil {
+		if err := bench(ctx, w, *runs, *rate, *share, *records); err != nil {
 			fmt.Fprintln(os.Stderr, "bench-rollback:", err)
 			return 1
 		}
@@ -54,7 +55,7 @@ type result struct {
 	failed  int           // calls that failed for another reason
 }
 
-func bench(ctx context.Context, w lab.World, runs, rate int, share float64) error {
+func bench(ctx context.Context, w lab.World, runs, rate int, share float64, records string) error {
 	c, err := lab.Start(ctx, w, lab.Options{NoPrometheus: true})
 	if err != nil {
 		return err
@@ -63,7 +64,11 @@ func bench(ctx context.Context, w lab.World, runs, rate int, share float64) erro
 	if err := c.Install(ctx, lab.ClusterWide); err != nil {
 		return err
 	}
-	if _, err := c.Controller(ctx, lab.SerinUser, "--leader-elect"); err != nil {
+	args := []string{"--leader-elect"}
+	if records != "" {
+		args = append(args, "--record-dir", records)
+	}
+	if _, err := c.Controller(ctx, lab.SerinUser, args...); err != nil {
 		return err
 	}
 	var all []result
