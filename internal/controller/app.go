@@ -358,16 +358,17 @@ func (a *app) eventsNow() []rollout.Event {
 // wake asks for a pass now.
 func (a *app) wake() { a.c.poke(a.key) }
 
-func (a *app) urgency() int {
+func (a *app) urgency(otherwise int) int {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	if a.passed == nil {
+		return otherwise
+	}
 	return urgencyOf(a.passed)
 }
 
 func urgencyOf(p *passed) int {
 	switch {
-	case p == nil:
-		return underWay
 	case p.result.Decision.Lowers || p.result.State.Phase == rollout.RollingBack || p.result.Seen.Report.Verdict == analysis.Fail:
 		return lowering
 	case p.result.State.Phase == rollout.Idle && len(p.result.State.Leaving) == 0:

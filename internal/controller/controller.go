@@ -294,10 +294,22 @@ func (c *Controller) all() []*app {
 }
 
 // urgency is the priority of a Rollout's next pass: what may have to be taken
-// back goes before what goes on, and that before what rests.
-func (c *Controller) urgency(key types.NamespacedName) int {
+// back goes before what goes on, and that before what rests. Before the first
+// pass it is as given.
+func (c *Controller) urgency(key types.NamespacedName, otherwise int) int {
 	if a := c.app(key); a != nil {
-		return a.urgency()
+		return a.urgency(otherwise)
+	}
+	return otherwise
+}
+
+// urgencyIn is the same by the phase that a status tells.
+func urgencyIn(p v1alpha1.Phase) int {
+	switch p {
+	case v1alpha1.PhaseRollingBack:
+		return lowering
+	case v1alpha1.PhaseIdle, "":
+		return atRest
 	}
 	return underWay
 }

@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -17,6 +18,9 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/client/fake"
 	"sigs.k8s.io/controller-runtime/pkg/client/interceptor"
+	"sigs.k8s.io/controller-runtime/pkg/controller/priorityqueue"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
 	"github.com/serin-dev/serin/internal/analysis"
@@ -371,5 +375,40 @@ func TestPruningIsWarnedOf(t *testing.T) {
 		if (c.want == "") != (len(got) == 0) || len(got) > 0 && !strings.Contains(got[0].What, c.want) {
 			t.Errorf("%s: %+v, want %q", name, got, c.want)
 		}
+	}
+}
+
+// After a start, when nothing is in memory yet, the status says who goes first;
+// later the last pass does.
+func TestWhoGoesFirst(t *testing.T) {
+	q := priorityqueue.New[reconcile.Request]("test")
+	defer q.ShutDown()
+	c := &Controller{apps: map[types.NamespacedName]*app{}}
+	w := watcher{c: c, whom: func(o client.Object) []types.NamespacedName {
+		return []types.NamespacedName{client.ObjectKeyFromObject(o)}
+	}}
+	for name, phase := range map[string]v1alpha1.Phase{"rests": v1alpha1.PhaseIdle, "goes-on": v1alpha1.PhaseProgressing, "goes-back": v1alpha1.PhaseRollingBack, "never-seen": ""} {
+		r := &v1alpha1.Rollout{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: name}, Status: v1alpha1.RolloutStatus{Phase: phase}}
+		w.Create(context.Background(), event.CreateEvent{Object: r, IsInInitialList: true}, q)
+	}
+	turned := &app{key: types.NamespacedName{Namespace: ns, Name: "turned"}, passed: &passed{}}
+	turned.passed.result.Seen.Report.Verdict = analysis.Fail
+	c.apps[turned.key] = turned
+	w.Update(context.Background(), event.UpdateEvent{
+		ObjectOld: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "turned", ResourceVersion: "1"}},
+		ObjectNew: &corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "turned", ResourceVersion: "2"}},
+	}, q)
+	watcher{c: c, whom: func(client.Object) []types.NamespacedName {
+		return []types.NamespacedName{{Namespace: ns, Name: "aborted"}}
+	}}.Create(context.Background(), event.CreateEvent{Object: &v1alpha1.RolloutCommand{Spec: v1alpha1.RolloutCommandSpec{Verb: v1alpha1.VerbAbort}}}, q)
+	got := map[string]int{}
+	for range 6 {
+		r, p, _ := q.GetWithPriority()
+		got[r.Name] = p
+		q.Done(r)
+	}
+	want := map[string]int{"rests": atRest, "goes-on": underWay, "goes-back": lowering, "never-seen": atRest, "turned": lowering, "aborted": lowering}
+	if !maps.Equal(got, want) {
+		t.Errorf("priorities %v, want %v", got, want)
 	}
 }

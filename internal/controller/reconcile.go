@@ -52,7 +52,7 @@ func (c *Controller) Reconcile(ctx context.Context, req reconcile.Request) (reco
 	if err != nil {
 		a.log.Error("a pass panicked; this Rollout is left alone for a while", "err", err)
 	}
-	priority := a.urgency()
+	priority := a.urgency(underWay)
 	return reconcile.Result{RequeueAfter: after, Priority: &priority}, nil
 }
 
@@ -89,7 +89,7 @@ func (c *Controller) poke(key types.NamespacedName) {
 	q := c.queue
 	c.mu.Unlock()
 	if q != nil {
-		add(q, reconcile.Request{NamespacedName: key}, c.urgency(key), gather)
+		add(q, reconcile.Request{NamespacedName: key}, c.urgency(key, underWay), gather)
 	}
 }
 

@@ -47,7 +47,8 @@ func cacheOptions(namespaces []string) cache.Options {
 		ByObject: map[client.Object]cache.ByObject{
 			&v1alpha1.Rollout{}: {Transform: func(o any) (any, error) {
 				if r, ok := o.(*v1alpha1.Rollout); ok {
-					r.ManagedFields, r.Status = nil, v1alpha1.RolloutStatus{} // the state is read live
+					// The state is read live; the phase says who goes first after a start.
+					r.ManagedFields, r.Status = nil, v1alpha1.RolloutStatus{Phase: r.Status.Phase}
 				}
 				return o, nil
 			}},
@@ -92,9 +93,9 @@ type watcher struct {
 type queue = workqueue.TypedRateLimitingInterface[reconcile.Request]
 
 func (w watcher) Create(_ context.Context, e event.CreateEvent, q queue) {
-	priority := 0
-	if e.IsInInitialList {
-		priority = atRest
+	priority := underWay
+	if r, ok := e.Object.(*v1alpha1.Rollout); ok && e.IsInInitialList {
+		priority = urgencyIn(r.Status.Phase)
 	}
 	w.enqueue(q, priority, e.Object)
 }
@@ -104,20 +105,24 @@ func (w watcher) Update(_ context.Context, e event.UpdateEvent, q queue) {
 		return // the cache told again what it told before
 	}
 	if w.news == nil || w.news(e.ObjectOld, e.ObjectNew) {
-		w.enqueue(q, 0, e.ObjectOld, e.ObjectNew)
+		w.enqueue(q, underWay, e.ObjectOld, e.ObjectNew)
 	}
 }
 
-func (w watcher) Delete(_ context.Context, e event.DeleteEvent, q queue) { w.enqueue(q, 0, e.Object) }
+func (w watcher) Delete(_ context.Context, e event.DeleteEvent, q queue) {
+	w.enqueue(q, underWay, e.Object)
+}
 
 func (w watcher) Generic(_ context.Context, e event.GenericEvent, q queue) {
-	w.enqueue(q, 0, e.Object)
+	w.enqueue(q, underWay, e.Object)
 }
 
 // gather is how long an event waits for others about the same Rollout: pods
 // that come up together make one pass.
 const gather = 5 * time.Millisecond
 
+// enqueue puts Rollouts in the queue by what their last pass had to do; with
+// priority, where there was none yet.
 func (w watcher) enqueue(q queue, priority int, objects ...client.Object) {
 	told := map[types.NamespacedName]bool{}
 	for _, o := range objects {
@@ -126,7 +131,10 @@ func (w watcher) enqueue(q queue, priority int, objects ...client.Object) {
 				continue
 			}
 			told[key] = true
-			p := max(priority, w.c.urgency(key))
+			p := w.c.urgency(key, priority)
+			if cmd, ok := o.(*v1alpha1.RolloutCommand); ok && cmd.Spec.Verb == v1alpha1.VerbAbort {
+				p = lowering
+			}
 			add(q, reconcile.Request{NamespacedName: key}, p, gather)
 		}
 	}
