@@ -337,3 +337,50 @@ func TestCountersGoOn(t *testing.T) {
 		}
 	}
 }
+
+// A request that turns out to be a stream only after the streams were ended is
+// ended too.
+func TestLeavingWhileAStreamBegins(t *testing.T) {
+	release, arrived := make(chan struct{}), make(chan struct{}, 1)
+	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		arrived <- struct{}{}
+		<-release
+		w.Header().Set("Content-Type", "text/event-stream")
+		w.(http.Flusher).Flush()
+		<-r.Context().Done()
+	})
+	r := newRelayed(t, table(1, all("v1"), version("v1", b.addr)))
+	got := make(chan error, 1)
+	go func() {
+		resp, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Get("http://" + r.l.Addr().String())
+		if err == nil {
+			_, err = io.ReadAll(resp.Body)
+			resp.Body.Close()
+		}
+		got <- err
+	}()
+	<-arrived
+	left := make(chan error, 1)
+	go func() { left <- r.leave(20 * time.Second) }()
+	for { // it has begun to leave when nobody is accepted any more
+		nc, err := net.Dial("tcp", r.l.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprint(nc, "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n")
+		_ = nc.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		_, err = nc.Read(make([]byte, 1))
+		nc.Close()
+		if err != nil {
+			break
+		}
+	}
+	close(release)
+	if err := <-got; err != nil {
+		t.Errorf("the stream ended with %v", err)
+	}
+	if err := <-left; err != nil {
+		t.Error(err)
+	}
+	r.next()
+}

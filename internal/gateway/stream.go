@@ -19,10 +19,14 @@ const halfClosed = 10 * time.Second
 func (x *exchange) holdEventStream(c *conn, e *endpoint) (ended func() bool, letGo func()) {
 	var over atomic.Bool
 	x.streams()
-	s := e.hold(func() {
+	end := func() {
 		over.Store(true)
 		c.nc.SetDeadline(aborted)
-	})
+	}
+	s := e.hold(end)
+	if x.g.leaving.Load() { // the streams before this one have been ended
+		end()
+	}
 	return over.Load, func() { e.letGo(s) }
 }
 
@@ -43,14 +47,31 @@ func (x *exchange) tunnel(c *conn, e *endpoint, v *version, resp *http.Response)
 	x.begun = true
 	x.count(v, e, http.StatusSwitchingProtocols)
 
-	var once sync.Once
-	end := func() { once.Do(func() { client.Close(); c.nc.SetDeadline(aborted) }) }
+	// Whoever ends it early ends it after the 101: a client that sees the tunnel
+	// end comes again, one that gets no answer has failed.
+	var mu sync.Mutex
+	var open, over bool
+	end := func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if over = true; open {
+			client.Close()
+			c.nc.SetDeadline(aborted)
+		}
+	}
 	s := e.hold(end)
 	defer e.letGo(s)
 
 	client.SetDeadline(time.Time{})
 	if _, err := client.Write(x.switching(v, resp)); err != nil {
 		return result{outcome: clientGone}
+	}
+	mu.Lock()
+	open = true
+	early := over
+	mu.Unlock()
+	if early || x.g.leaving.Load() { // the streams before this one have been ended
+		end()
 	}
 	var both sync.WaitGroup
 	both.Add(2)
