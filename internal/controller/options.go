@@ -32,8 +32,9 @@ type Options struct {
 
 	// Workers is how many rollouts may be passed over at once. 16.
 	Workers int
-	// QPS bounds our requests a second, Burst a moment's. 100 and 200; what the
-	// API server has for its own fairness comes on top.
+	// QPS bounds our requests a second, Burst a moment's. 200 and 400: a start
+	// with many Rollouts must not keep a write that lowers exposure waiting; the
+	// API server's own fairness comes on top.
 	QPS   float32
 	Burst int
 
@@ -65,10 +66,10 @@ func (o *Options) complete() error {
 		o.Workers = 16
 	}
 	if o.QPS == 0 {
-		o.QPS = 100
+		o.QPS = 200
 	}
 	if o.Burst == 0 {
-		o.Burst = 200
+		o.Burst = 400
 	}
 	if o.RecordBytes == 0 {
 		o.RecordBytes = 16 << 20

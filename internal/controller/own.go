@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -114,7 +115,9 @@ func (c *ownClient) Get(ctx context.Context, key client.ObjectKey, obj client.Ob
 	}
 	r := ref{kind, key, formOf(obj)}
 	if err != nil {
-		c.forget(r) // what was deleted does not come back
+		if apierrors.IsNotFound(err) {
+			c.forget(r) // what was deleted does not come back
+		}
 		return err
 	}
 	if w := c.newer(r, versionOf(obj)); w != nil {

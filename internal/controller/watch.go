@@ -240,8 +240,8 @@ func (c *Controller) routing(kind schema.GroupVersionKind) source.Source {
 	}})
 }
 
-// watchLater adds such a watch to a controller that runs, and passes over every
-// Rollout, since all of them waited for it.
+// watchLater adds such a watch to a controller that runs. What it lists at first
+// wakes the Rollouts that waited for it.
 func (c *Controller) watchLater(kind schema.GroupVersionKind) error {
 	return c.runtime.Watch(c.routing(kind))
 }
