@@ -211,6 +211,11 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 		}
 		a.c.index.set(a.key, about{selector: a.selector, routes: a.routes(), rules: a.rules(), services: services})
 	}
+	if res.State.Phase == rollout.Idle && res.State.Stable.Revision != "" && len(res.State.HPAs) == 0 && len(res.Decision.Scale) == 0 {
+		if err := a.workloads.Restore(ctx); err != nil && a.news(err) {
+			a.log.Warn("restoring an autoscaler", "err", err)
+		}
+	}
 	if moves(res.State) {
 		if err := a.pods.start(ctx); err != nil {
 			a.log.Warn("watching pods", "err", err)

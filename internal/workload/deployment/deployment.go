@@ -523,3 +523,36 @@ func (w *Workloads) holdMinimum(ctx context.Context, h *autoscalingv2.Horizontal
 	ops = append(ops, annotate(h, HPAMinAnnotation, kept, note)...)
 	return w.send(ctx, h, ops, fmt.Sprintf("setting the minimum of HorizontalPodAutoscaler %s to %d", h.Name, s.HPAMin))
 }
+
+// Restore gives autoscalers of the versions the minimum back that their author
+// had written, where the annotation still remembers one. It is for when nothing
+// is under way and nothing is remembered of it: a state that was lost must not
+// leave a minimum raised for ever.
+func (w *Workloads) Restore(ctx context.Context) error {
+	objects, err := w.list(ctx)
+	if err != nil {
+		return err
+	}
+	hpas, err := w.hpas(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, o := range objects {
+		h := hpas[o.workload.Name]
+		if h == nil || h.Annotations[HPAMinAnnotation] == "" {
+			continue
+		}
+		least, err := strconv.Atoi(h.Annotations[HPAMinAnnotation])
+		if err != nil || least < 0 || int64(least) > int64(h.Spec.MaxReplicas) {
+			continue // not ours, or no minimum any more: a person sees it
+		}
+		if least == minOf(h) {
+			ops := append([]op{{"test", "/metadata/uid", string(h.UID)}}, annotate(h, HPAMinAnnotation, h.Annotations[HPAMinAnnotation], "")...)
+			errs = append(errs, w.send(ctx, h, ops, fmt.Sprintf("taking our note off HorizontalPodAutoscaler %s", h.Name)))
+			continue
+		}
+		errs = append(errs, w.holdMinimum(ctx, h, rollout.Scale{HPA: h.Name, HPAMin: least}))
+	}
+	return errors.Join(errs...)
+}

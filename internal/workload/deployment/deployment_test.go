@@ -361,6 +361,23 @@ func TestAutoscalersMinimumIsRaisedAndRestored(t *testing.T) {
 	}
 }
 
+// A state that was lost does not leave a minimum raised.
+func TestAForgottenMinimumIsRestored(t *testing.T) {
+	p := newPlace(t)
+	p.make("my-app-v1", "v1", 2)
+	p.autoscaler("my-app-v1", 2, 10)
+	w := p.look("my-app-v1")
+	p.must(p.w.Apply(context.Background(), []rollout.Scale{{Revision: w.Revision, Name: w.Name, HPA: w.HPA.Name, HPAMin: 6}}))
+	for range 2 {
+		p.must(p.w.Restore(context.Background()))
+	}
+	var h autoscalingv2.HorizontalPodAutoscaler
+	p.must(p.c.Get(context.Background(), client.ObjectKey{Namespace: ns, Name: "my-app-v1-hpa"}, &h))
+	if *h.Spec.MinReplicas != 2 || h.Annotations[deployment.HPAMinAnnotation] != "" || h.Annotations["theirs"] != "stays" || p.writes != 2 {
+		t.Errorf("minimum %d, annotations %v after %d writes; want its author's 2, no note, 2", *h.Spec.MinReplicas, h.Annotations, p.writes)
+	}
+}
+
 // Somebody scales between the look and the write.
 func TestACountThatChangedIsAConflict(t *testing.T) {
 	p := newPlace(t)
