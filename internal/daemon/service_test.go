@@ -248,3 +248,27 @@ func TestSocketsOfAServiceManager(t *testing.T) {
 		t.Errorf("somebody else's watchdog: %s", d)
 	}
 }
+
+// The units that we show are understood by systemd itself, where it is installed.
+func TestUnitsAreUnderstood(t *testing.T) {
+	analyze, err := exec.LookPath("systemd-analyze")
+	if err != nil {
+		t.Skip("no systemd-analyze here")
+	}
+	dir := t.TempDir()
+	var units []string
+	for _, name := range []string{"serin.service", "serin.socket"} {
+		b, err := os.ReadFile(filepath.Join("../../examples/systemd", name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.ReplaceAll(string(b), "/usr/local/bin/serin", os.Args[0]) // it wants a program that is there
+		units = append(units, filepath.Join(dir, name))
+		if err := os.WriteFile(units[len(units)-1], []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command(analyze, append([]string{"verify"}, units...)...).CombinedOutput(); err != nil || len(out) > 0 {
+		t.Errorf("%v\n%s", err, out)
+	}
+}

@@ -15,7 +15,7 @@ func TestExamplesAreGood(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, d := range found {
-		if d.IsDir() && folders[d.Name()] == 0 {
+		if d.IsDir() && folders[d.Name()] == 0 && len(readDir(t, filepath.Join("../../examples", d.Name()))) > 0 {
 			t.Errorf("examples/%s is not tested", d.Name())
 		}
 	}
