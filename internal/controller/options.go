@@ -83,6 +83,11 @@ func (o *Options) complete() error {
 	if o.LeaderElect && o.LeaseNamespace == "" {
 		errs = append(errs, errors.New("leader election needs a namespace for its lease: --lease-namespace, or POD_NAMESPACE in the environment"))
 	}
+	if o.Prometheus != nil {
+		if err := o.Prometheus.Check(); err != nil {
+			errs = append(errs, fmt.Errorf("prometheus: %w", err))
+		}
+	}
 	if o.Settle < 0 {
 		errs = append(errs, fmt.Errorf("settle %s: a time of at least 0 is meant", o.Settle))
 	}
