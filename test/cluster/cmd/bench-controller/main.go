@@ -1,0 +1,177 @@
+// Command bench-controller measures what many Rollouts cost: hundreds at rest,
+// and fifty that are carried out at the same time. It prints the controller's
+// memory and processor time, and what it asked of the API server.
+//
+//	go -C test/cluster run ./cmd/bench-controller
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"github.com/serin-dev/serin/test/cluster/lab"
+)
+
+const document = `
+apiVersion: serin.dev/v1alpha1
+kind: Rollout
+metadata: {name: my-app}
+spec:
+  workload: {versions: {selector: {matchLabels: {app: my-app}}, label: version}}
+  traffic: [{istio: {virtualService: my-app-vs, destinationRule: my-app-dest, settle: 1s}}]
+  strategy: {canary: {steps: [{weight: 5%, hold: 5s}, {weight: 50%, hold: 5s}, {weight: 100%, hold: 5s}]}}
+  analysis: {minRequests: 0, deadline: 10s}
+  promotion: {bake: 5s}
+`
+
+var rollouts = schema.GroupVersionResource{Group: "serin.dev", Version: "v1alpha1", Resource: "rollouts"}
+
+func main() {
+	rest := flag.Int("rest", 500, "Rollouts at rest")
+	active := flag.Int("active", 50, "of them, carried out at the same time")
+	idle := flag.Duration("idle", time.Minute, "how long to look at them at rest")
+	flag.Parse()
+	lab.Main(func(ctx context.Context, w lab.World) int {
+		if err := bench(ctx, w, *rest, *active, *idle); err != nil {
+			fmt.Fprintln(os.Stderr, "bench-controller:", err)
+			return 1
+		}
+		return 0
+	})
+}
+
+func bench(ctx context.Context, w lab.World, rest, active int, idle time.Duration) error {
+	c, err := lab.Start(ctx, w, lab.Options{NoPrometheus: true})
+	if err != nil {
+		return err
+	}
+	defer c.Stop()
+	if err := c.Install(ctx, lab.ClusterWide); err != nil {
+		return err
+	}
+	p, err := c.Controller(ctx, lab.SerinUser, "--leader-elect")
+	if err != nil {
+		return err
+	}
+	began := time.Now()
+	var some errgroup.Group
+	some.SetLimit(16)
+	name := func(i int) string { return fmt.Sprintf("bench-%03d", i) }
+	for i := range rest {
+		some.Go(func() error {
+			if err := c.Namespace(ctx, name(i)); err != nil {
+				return err
+			}
+			if err := c.Article(ctx, name(i)); err != nil {
+				return err
+			}
+			return c.Apply(ctx, name(i), []byte(document))
+		})
+	}
+	if err := some.Wait(); err != nil {
+		return err
+	}
+	idles := func(want int, version string) func() (bool, error) {
+		return func() (bool, error) {
+			l, err := c.Dynamic.Resource(rollouts).List(ctx, metav1.ListOptions{})
+			if err != nil {
+				return false, err
+			}
+			n := 0
+			for _, u := range l.Items {
+				status, _ := u.Object["status"].(map[string]any)
+				stable, _ := status["stable"].(map[string]any)
+				if status["phase"] == "Idle" && strings.HasPrefix(fmt.Sprint(stable["label"]), version) {
+					n++
+				}
+			}
+			return n >= want, fmt.Errorf("%d of %d", n, want)
+		}
+	}
+	if err := lab.Await(ctx, 10*time.Minute, "all at rest", idles(rest, "v1")); err != nil {
+		return err
+	}
+	fmt.Printf("%d Rollouts, %d pods, adopted after %s\n", rest, 3*rest, time.Since(began).Round(time.Second))
+	if err := lab.Await(ctx, 2*time.Minute, "quiet", func() (bool, error) {
+		rs, err := asked(c, time.Now().Add(-5*time.Second))
+		return len(rs) == 0, err
+	}); err != nil {
+		return err
+	}
+	if err := look(ctx, c, p, fmt.Sprintf("%d at rest, %s", rest, idle), func() error {
+		timer := time.NewTimer(idle)
+		defer timer.Stop()
+		<-timer.C
+		return nil
+	}); err != nil {
+		return err
+	}
+	return look(ctx, c, p, fmt.Sprintf("%d of them carried out", active), func() error {
+		for i := range active {
+			some.Go(func() error { return c.Version(ctx, name(i), "v2", 2) })
+		}
+		if err := some.Wait(); err != nil {
+			return err
+		}
+		return lab.Await(ctx, 10*time.Minute, "all promoted", idles(active, "v2"))
+	})
+}
+
+// look measures what the controller does while something happens.
+func look(ctx context.Context, c *lab.Cluster, p *lab.Process, what string, happens func() error) error {
+	began := time.Now()
+	_, before, ok := p.Usage()
+	watching, enough := context.WithCancel(ctx)
+	var most atomic.Int64
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		tick := time.NewTicker(200 * time.Millisecond)
+		defer tick.Stop()
+		for {
+			select {
+			case <-watching.Done():
+				return
+			case <-tick.C:
+				if rss, _, ok := p.Usage(); ok {
+					most.Store(max(most.Load(), rss))
+				}
+			}
+		}
+	}()
+	err := happens()
+	enough()
+	<-done
+	if err != nil {
+		return err
+	}
+	took := time.Since(began)
+	rss, after, _ := p.Usage()
+	rs, err := asked(c, began)
+	if err != nil {
+		return err
+	}
+	fmt.Printf("\n%s: %s\n", what, took.Round(time.Second))
+	if ok {
+		fmt.Printf("  memory %d MiB at the end, %d MiB at most; processor time %s, %.1f %% of a core\n", rss>>20, most.Load()>>20, (after - before).Round(10*time.Millisecond), 100*(after-before).Seconds()/took.Seconds())
+	} else {
+		fmt.Println("  memory and processor time cannot be measured here: /proc is not ours")
+	}
+	fmt.Printf("  requests to the API server, leases apart: %d\n%s", len(rs), lab.Count(rs))
+	return nil
+}
+
+func asked(c *lab.Cluster, since time.Time) ([]lab.Request, error) {
+	rs, err := c.Requests(lab.SerinUser, since)
+	return slices.DeleteFunc(rs, func(r lab.Request) bool { return r.Lease() || r.Verb == "watch" }), err
+}
