@@ -5,6 +5,10 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // podName is what a Deployment's controller calls its pods:
@@ -43,13 +47,32 @@ func countReady(slices []discoveryv1.EndpointSlice, objects []object) map[string
 	return out
 }
 
-// podsOf picks a Deployment's pods.
+// podsOf picks a Deployment's pods, by its selector: names may have been cut.
 func podsOf(o object, pods []*corev1.Pod) []*corev1.Pod {
+	if len(pods) == 0 {
+		return nil
+	}
 	var out []*corev1.Pod
+	own := selectorOf(o.raw)
 	for _, p := range pods {
-		if m := podName.FindStringSubmatch(p.Name); m != nil && m[1] == o.workload.Name {
+		if own.Matches(labels.Set(p.Labels)) {
 			out = append(out, p)
 		}
+	}
+	return out
+}
+
+// selectorOf is a Deployment's own selector; one that cannot be read selects
+// nothing.
+func selectorOf(u *unstructured.Unstructured) labels.Selector {
+	m, found, _ := nested(u, "spec", "selector")
+	var s metav1.LabelSelector
+	if !found || runtime.DefaultUnstructuredConverter.FromUnstructured(m, &s) != nil {
+		return labels.Nothing()
+	}
+	out, err := metav1.LabelSelectorAsSelector(&s)
+	if err != nil {
+		return labels.Nothing()
 	}
 	return out
 }

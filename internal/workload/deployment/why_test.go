@@ -2,7 +2,9 @@ package deployment_test
 
 import (
 	"context"
+	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -10,7 +12,9 @@ import (
 )
 
 func pod(i string, change func(*corev1.Pod)) *corev1.Pod {
-	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Name: "my-app-v2-5d8b7c9f6b-x" + i + "klm"}}
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{
+		Name: "my-app-v2-5d8b7c9f6b-x" + i + "klm", Labels: map[string]string{"app": "my-app", "version": "v2", "pod-template-hash": "5d8b7c9f6b"},
+	}}
 	p.Status.Phase = corev1.PodRunning
 	change(p)
 	return p
@@ -78,7 +82,7 @@ func TestWhy(t *testing.T) {
 			want:       `ReplicaSet "my-app-v2-5d8b7c9f6b" has timed out progressing`,
 		},
 		"nothing known":     {want: "0 of 2 pods are ready"},
-		"another's trouble": {pods: []*corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "my-app-v1-5d8b7c9f6b-x2klm"}, Status: pod("2", crash).Status}}, want: "no pod was created yet"},
+		"another's trouble": {pods: []*corev1.Pod{{ObjectMeta: metav1.ObjectMeta{Name: "my-app-v1-5d8b7c9f6b-x2klm", Labels: map[string]string{"app": "my-app", "version": "v1"}}, Status: pod("2", crash).Status}}, want: "no pod was created yet"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := newPlace(t)
@@ -93,5 +97,53 @@ func TestWhy(t *testing.T) {
 				t.Errorf("ready %d (known %v), why\n%s\nwant\n%s", w.Ready, w.ReadyKnown, w.Why, c.want)
 			}
 		})
+	}
+}
+
+// Whose pods are asked for figures: those of the revision alone, also while a
+// Deployment replaces them, and nobody's while pods are not looked at.
+func TestPodsOfARevision(t *testing.T) {
+	p := newPlace(t)
+	p.make("my-app-v2", "v2", 2)
+	p.step()
+	rev := p.look("my-app-v2").Revision
+	at := metav1.Now()
+	of := func(name, hash string, age int) *corev1.Pod {
+		x := pod("2", func(x *corev1.Pod) {})
+		x.Name, x.Labels["pod-template-hash"] = name, hash
+		x.CreationTimestamp = metav1.NewTime(at.Add(-time.Duration(age) * time.Second))
+		return x
+	}
+	names := func() string {
+		t.Helper()
+		pods, err := p.w.PodsOf(context.Background(), rev)
+		if err != nil {
+			return "error"
+		}
+		var out []string
+		for _, x := range pods {
+			out = append(out, x.Name)
+		}
+		return strings.Join(out, " ")
+	}
+	if got := names(); got != "error" {
+		t.Errorf("pods that nobody looks at are %q", got)
+	}
+	ended, other := of("ended", "new", 9), of("other", "new", 9)
+	ended.Status.Phase = corev1.PodFailed
+	other.Labels["version"] = "v1"
+	p.pods = []*corev1.Pod{of("a-name-that-was-cut", "old", 60), ended, other, of("b", "new", 1)}
+	if got := names(); got != "a-name-that-was-cut b" {
+		t.Errorf("pods are %q", got)
+	}
+	d := p.get("my-app-v2")
+	d.Status.Replicas, d.Status.UpdatedReplicas = 2, 1
+	p.must(p.c.Status().Update(context.Background(), d))
+	if got := names(); got != "b" {
+		t.Errorf("while they are replaced, pods are %q, want those of the newest template", got)
+	}
+	rev = "v9@none"
+	if got := names(); got != "" {
+		t.Errorf("pods of a revision that is not there are %q", got)
 	}
 }
