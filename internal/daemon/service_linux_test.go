@@ -123,9 +123,6 @@ func (m *manager) heard(from int, prefix string) int {
 // its program is replaced and that it ends, all from one process; and none of
 // that reaches the replicas.
 func TestUnderAServiceManager(t *testing.T) {
-	if _, err := os.Stat("/proc/self/environ"); err != nil {
-		t.Skip("systemd's protocols are Linux's")
-	}
 	w := newWorld(t, article(unjudged))
 	marked(t, w)
 	m := newManager(t, w)
