@@ -107,7 +107,7 @@ func (a *app) safely(ctx context.Context, doc *v1alpha1.Rollout) (after time.Dur
 		a.panics++
 		a.mu.Unlock()
 		a.engine, a.generation = nil, 0
-		problem := fmt.Errorf("this version of Serin made a mistake over it (%v); nothing is changed, and it is tried again in %s. `serin bundle` and the log say more", p, afterPanic)
+		problem := fmt.Errorf("this version of Serin made a mistake over it (%v); nothing is changed, and it is tried again in %s. the controller's log says more", p, afterPanic)
 		_, _ = a.store.PublishInvalid(ctx, doc.Generation, problem, time.Now().UTC())
 	}()
 	return a.reconcile(ctx, doc), nil
