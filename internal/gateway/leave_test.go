@@ -2,6 +2,7 @@ package gateway_test
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -26,15 +27,22 @@ type relayed struct {
 	to   gateway.Table
 	kept []gateway.Kept
 	done chan error
+
+	certs *gateway.Certificates // nil: without TLS
 }
 
 func newRelayed(t *testing.T, to gateway.Table) *relayed {
+	t.Helper()
+	return newRelayedTLS(t, to, nil)
+}
+
+func newRelayedTLS(t *testing.T, to gateway.Table, certs *gateway.Certificates) *relayed {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &relayed{t: t, l: l.(*net.TCPListener), to: to}
+	r := &relayed{t: t, l: l.(*net.TCPListener), to: to, certs: certs}
 	t.Cleanup(func() {
 		r.g.Close()
 		r.l.Close()
@@ -53,7 +61,13 @@ func (r *relayed) next() {
 		r.t.Fatal(err)
 	}
 	g, kept, done := r.g, r.kept, r.done
-	go func() { done <- g.Continue(r.l, kept) }()
+	go func() {
+		if r.certs != nil {
+			done <- g.ServeTLS(r.l, r.certs)
+			return
+		}
+		done <- g.Continue(r.l, kept)
+	}()
 }
 
 func (r *relayed) leave(patience time.Duration) error {
@@ -383,4 +397,61 @@ func TestLeavingWhileAStreamBegins(t *testing.T) {
 		t.Error(err)
 	}
 	r.next()
+}
+
+// Clients over TLS are told to come again with their next answer: who asks all
+// the while, over HTTP/1 or HTTP/2, sees no failure, though its connection
+// cannot be kept.
+func TestClientsOverTLSComeAgain(t *testing.T) {
+	certs, err := gateway.LoadCertificates(nil, certificate(t, t.TempDir(), "a.test", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := newBackend(t, says("ok"))
+	r := newRelayedTLS(t, table(1, all("v1"), version("v1", b.addr)), certs)
+	addr := r.l.Addr().String()
+	stop := make(chan struct{})
+	var work sync.WaitGroup
+	var sent, failed atomic.Int64
+	for i := range 8 {
+		tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: i%2 == 0}
+		t.Cleanup(tr.CloseIdleConnections)
+		work.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				body := io.Reader(strings.NewReader("0123456789"))
+				if i%2 == 1 {
+					body = io.MultiReader(body) // net/http cannot send it again
+				}
+				sent.Add(1)
+				resp, err := (&http.Client{Transport: tr}).Post("https://"+addr+"/", "text/plain", body)
+				if err == nil {
+					_, err = io.Copy(io.Discard, resp.Body)
+					resp.Body.Close()
+					if err == nil && (resp.StatusCode != 200 || (resp.ProtoMajor == 2) != (i%2 == 0)) {
+						err = fmt.Errorf("%s %s", resp.Proto, resp.Status)
+					}
+				}
+				if err != nil && failed.Add(1) <= 5 {
+					t.Errorf("client %d: %v", i, err)
+				}
+			}
+		})
+	}
+	for range 10 {
+		for was := sent.Load(); sent.Load() < was+100; {
+			time.Sleep(time.Millisecond)
+		}
+		if err := r.leave(20 * time.Second); err != nil {
+			t.Errorf("leaving: %v", err)
+		}
+		r.next()
+	}
+	close(stop)
+	work.Wait()
+	t.Logf("%d requests over 10 gateways, %d failed", sent.Load(), failed.Load())
 }
