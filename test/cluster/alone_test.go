@@ -25,6 +25,25 @@ import (
 // Tests that need a controller, or the whole cluster, to themselves. They run
 // before those that share one.
 
+// TestOwnControllers: each of these has controllers of its own, which watch its
+// namespaces only; so they may run side by side.
+func TestOwnControllers(t *testing.T) {
+	for _, x := range []struct {
+		name string
+		run  func(*testing.T)
+	}{
+		{"CrashAtEveryWrite", crashAtEveryWrite},
+		{"KilledAtEachKindOfWrite", killedAtEachKindOfWrite},
+		{"TwoControllers", twoControllers},
+		{"Prometheus", prometheusFails},
+	} {
+		t.Run(x.name, func(t *testing.T) {
+			t.Parallel()
+			x.run(t)
+		})
+	}
+}
+
 // TestAPIServerAway: the API server is gone for a minute in the middle of a
 // step. The split stays as it is, users notice nothing, and afterwards the
 // rollout goes on; the minute counts for nothing.
@@ -141,69 +160,67 @@ func (g *gate) kubeconfig(t *testing.T) string {
 	return file
 }
 
-// TestKilledAtEachKindOfWrite ends the real program by SIGKILL at the first
+// killedAtEachKindOfWrite ends the real program by SIGKILL at the first
 // write of each kind, just as the write arrives, and starts it again.
-func TestKilledAtEachKindOfWrite(t *testing.T) {
+func killedAtEachKindOfWrite(t *testing.T) {
 	kinds := []string{"PATCH rollouts", "PATCH rollouts/status", "PATCH virtualservices", "PATCH destinationrules", "PATCH deployments", "POST events", "PATCH rolloutcommands/status"}
-	t.Run("kinds", func(t *testing.T) {
-		for _, kind := range kinds {
-			t.Run(strings.ReplaceAll(kind, " ", "-"), func(t *testing.T) {
-				t.Parallel()
-				ns := namespace(t)
-				h := record(t, ns)
-				apply(t, ns, "00-service.yaml", "01-deployment-v1.yaml", "02-destinationrule.yaml", "03-virtualservice.yaml")
-				ready(t, ns, "my-app-v1", 3)
-				if err := the.Apply(t.Context(), ns, document(t, quickText)); err != nil {
-					t.Fatal(err)
-				}
-				g := newGate(t)
-				file := g.kubeconfig(t)
-				first, err := the.ControllerWith(t.Context(), file, "-n", ns)
-				if err != nil {
-					t.Fatal(err)
-				}
-				killed := make(chan struct{})
-				g.mu.Lock()
-				g.kill = func() { first.Kill(); close(killed) }
-				g.mu.Unlock()
-				until(t, ns, 60*time.Second, "v1 at rest", atRest("v1"))
-				g.mu.Lock()
-				g.at = kind
-				g.mu.Unlock()
-				deploy(t, ns, "v9", 2)
-				if strings.Contains(kind, "rolloutcommands") {
-					live(t, ns, 1)
-					command(t, ns, "promote", "")
-				}
-				select {
-				case <-killed:
-				case <-time.After(60 * time.Second):
-					t.Fatalf("there was no %s; there were %v", kind, g.seen)
-				}
-				second, err := the.ControllerWith(t.Context(), file, "-n", ns)
-				if err != nil {
-					t.Fatal(err)
-				}
-				t.Cleanup(func() { second.End() })
-				s := until(t, ns, 90*time.Second, "v9 promoted", func(s v1alpha1.RolloutStatus) bool {
-					return ended("v9", "promoted")(s) && atRest("v9")(s)
-				})
-				ready(t, ns, "my-app-v1", 0)
-				routed(t, ns, split{"v9": 100})
-				got := h.weightsOf("v9")
-				if !slices.IsSorted(got) || len(got) > 4 || got[len(got)-1] != 100 {
-					t.Errorf("v9's weights were %v\n%s", got, decisions(s))
-				}
-				h.check(t, 3, 500*time.Millisecond, allow{})
+	for _, kind := range kinds {
+		t.Run(strings.ReplaceAll(kind, " ", "-"), func(t *testing.T) {
+			t.Parallel()
+			ns := namespace(t)
+			h := record(t, ns)
+			apply(t, ns, "00-service.yaml", "01-deployment-v1.yaml", "02-destinationrule.yaml", "03-virtualservice.yaml")
+			ready(t, ns, "my-app-v1", 3)
+			if err := the.Apply(t.Context(), ns, document(t, quickText)); err != nil {
+				t.Fatal(err)
+			}
+			g := newGate(t)
+			file := g.kubeconfig(t)
+			first, err := the.ControllerWith(t.Context(), file, "-n", ns)
+			if err != nil {
+				t.Fatal(err)
+			}
+			killed := make(chan struct{})
+			g.mu.Lock()
+			g.kill = func() { first.Kill(); close(killed) }
+			g.mu.Unlock()
+			until(t, ns, 60*time.Second, "v1 at rest", atRest("v1"))
+			g.mu.Lock()
+			g.at = kind
+			g.mu.Unlock()
+			deploy(t, ns, "v9", 2)
+			if strings.Contains(kind, "rolloutcommands") {
+				live(t, ns, 1)
+				command(t, ns, "promote", "")
+			}
+			select {
+			case <-killed:
+			case <-time.After(60 * time.Second):
+				t.Fatalf("there was no %s; there were %v", kind, g.seen)
+			}
+			second, err := the.ControllerWith(t.Context(), file, "-n", ns)
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { second.End() })
+			s := until(t, ns, 90*time.Second, "v9 promoted", func(s v1alpha1.RolloutStatus) bool {
+				return ended("v9", "promoted")(s) && atRest("v9")(s)
 			})
-		}
-	})
+			ready(t, ns, "my-app-v1", 0)
+			routed(t, ns, split{"v9": 100})
+			got := h.weightsOf("v9")
+			if !slices.IsSorted(got) || len(got) > 4 || got[len(got)-1] != 100 {
+				t.Errorf("v9's weights were %v\n%s", got, decisions(s))
+			}
+			h.check(t, 3, 500*time.Millisecond, allow{})
+		})
+	}
 }
 
-// TestTwoControllers: the leader is stopped in the middle of a step, past its
+// twoControllers: the leader is stopped in the middle of a step, past its
 // lease; the other one carries on; then the first one is let go on, with all that
 // it believes. Nothing happens twice.
-func TestTwoControllers(t *testing.T) {
+func twoControllers(t *testing.T) {
 	ns := namespace(t)
 	one := process(t, "-n", ns, "--leader-elect")
 	h := settled(t, ns, document(t, quickText, "{weight: 60%, hold: 2s}", "{weight: 60%, hold: 4s}"))
@@ -270,7 +287,7 @@ func TestCost(t *testing.T) {
 		rs = slices.DeleteFunc(rs, lab.Request.Lease)
 		return len(rs) == 0, fmt.Errorf("%v: %s", err, lab.Count(rs))
 	})
-	idle := 20 * time.Second
+	idle := 10 * time.Second
 	if s := os.Getenv("SERIN_IDLE"); s != "" {
 		if idle, err = time.ParseDuration(s); err != nil {
 			t.Fatal(err)

@@ -299,11 +299,11 @@ func tell(t *testing.T, good bool, f fault) (end string, turns int, p *plan) {
 	return end, len(h.splits()), p
 }
 
-// TestCrashAtEveryWrite breaks each write of both stories, one at a time: the end
+// crashAtEveryWrite breaks each write of both stories, one at a time: the end
 // is the same, the invariants hold, and the split is changed at most once more
 // than without the fault. Each write is broken in one of the ways, another one
 // from run to run; with SERIN_CRASHES=all in every way.
-func TestCrashAtEveryWrite(t *testing.T) {
+func crashAtEveryWrite(t *testing.T) {
 	first := int(time.Now().UnixNano() % int64(len(modes)))
 	if s := os.Getenv("SERIN_CRASHES"); s != "" && s != "all" {
 		var err error
@@ -318,6 +318,7 @@ func TestCrashAtEveryWrite(t *testing.T) {
 			name = "Promoted"
 		}
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			want, turns, p := tell(t, good, fault{})
 			n := len(p.writes)
 			t.Logf("without a fault: %d writes, the split changes %d times, at the end: %s\n  %s", n, turns, want, strings.Join(p.writes, "\n  "))

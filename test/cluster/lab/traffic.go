@@ -162,7 +162,7 @@ type Report struct {
 
 // Stop ends the stream, waits for the calls in flight and compares both ends.
 func (t *Traffic) Stop() (Report, error) {
-	t.stdin.Close()
+	t.stdin.Close() // again, in vain, if it was stopped before
 	select {
 	case <-t.done:
 	case <-time.After(20 * time.Second):
