@@ -13,6 +13,16 @@ export class Refused extends Error {
   }
 }
 
+let skew = 0;
+
+/** The server's time, by its answers: countdowns are about its clock. Milliseconds. */
+export const serverNow = (): number => Date.now() + skew;
+
+function readClock(resp: Response): void {
+  const d = Date.parse(resp.headers.get('Date') ?? '') - Date.now();
+  if (Number.isFinite(d)) skew = Math.abs(d) > 3000 ? d : 0; // the header has whole seconds
+}
+
 async function ask<T>(path: string, init?: RequestInit): Promise<T> {
   let resp: Response;
   try {
@@ -20,6 +30,7 @@ async function ask<T>(path: string, init?: RequestInit): Promise<T> {
   } catch {
     throw new Refused(0, 'Serin does not answer.');
   }
+  readClock(resp);
   if (!resp.ok) throw new Refused(resp.status, await sentence(resp));
   return (await resp.json()) as T;
 }

@@ -1,14 +1,15 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
+import { serverNow } from './api';
 import { countdown, difference, value } from './format';
 import type { Figure } from './model';
 
 /** The time, again each second while somebody looks. */
 export function useNow(frozen?: number): number {
-  const [now, set] = useState(() => frozen ?? Date.now());
+  const [now, set] = useState(() => frozen ?? serverNow());
   useEffect(() => {
     if (frozen !== undefined) return;
-    const t = setInterval(() => set(Date.now()), 1000);
+    const t = setInterval(() => set(serverNow()), 1000);
     return () => clearInterval(t);
   }, [frozen]);
   return frozen ?? now;

@@ -50,6 +50,9 @@ export interface Options {
 }
 
 const SILENCE = 40_000; // the server says something every 15 s
+// A page that nobody has seen for so long gives its connection back: a browser
+// has six for a server, and forgotten tabs would use them up.
+const UNSEEN = 300_000;
 
 /** Wait before the nth try, in ms: soon at first, never longer than 10 s. */
 export function backoff(n: number): number {
@@ -64,11 +67,15 @@ export function follow(o: Options): { close(): void } {
   let tries = 0;
   let lostAt = 0;
   let timer: ReturnType<typeof setTimeout> | undefined;
+  let run = 0;
+  let asleep = false;
+  let sleep: ReturnType<typeof setTimeout> | undefined;
   let abort = new AbortController();
 
   const lose = () => {
     if (closed) return;
     if (!lostAt) lostAt = Date.now();
+    if (asleep) return;
     const wait = backoff(tries++);
     // The server ends a stream every few minutes, to look anew at who reads it:
     // that is no loss unless the next try fails too.
@@ -77,17 +84,21 @@ export function follow(o: Options): { close(): void } {
   };
 
   const connect = async () => {
+    const mine = ++run; // of several, the newest counts
+    abort.abort();
     abort = new AbortController();
+    const signal = abort.signal;
+    const stop = abort;
     let watchdog: ReturnType<typeof setTimeout> | undefined;
     const alive = () => {
       clearTimeout(watchdog);
-      watchdog = setTimeout(() => abort.abort(), SILENCE);
+      watchdog = setTimeout(() => stop.abort(), SILENCE);
     };
     try {
       alive();
       const resp = await get(o.url, {
         headers: last ? { 'Last-Event-ID': last } : {},
-        signal: abort.signal,
+        signal,
         cache: 'no-store',
       });
       if (!resp.ok || !resp.body) {
@@ -107,7 +118,7 @@ export function follow(o: Options): { close(): void } {
       const parser = new Parser();
       for (;;) {
         const { done, value } = await reader.read();
-        if (done) break;
+        if (done || mine !== run) break;
         alive();
         const ms = parser.push(value);
         if (ms.length === 0) continue;
@@ -119,13 +130,23 @@ export function follow(o: Options): { close(): void } {
     } finally {
       clearTimeout(watchdog);
     }
-    lose();
+    if (mine === run) lose();
   };
 
   o.onLine({ state: 'connecting' });
   void connect();
   const wake = () => {
-    if (closed || document.visibilityState !== 'visible' || !lostAt) return;
+    clearTimeout(sleep);
+    if (closed) return;
+    if (document.visibilityState !== 'visible') {
+      sleep = setTimeout(() => {
+        asleep = true;
+        abort.abort();
+      }, UNSEEN);
+      return;
+    }
+    if (!asleep && !lostAt) return;
+    asleep = false;
     clearTimeout(timer);
     tries = 0;
     void connect();
@@ -135,6 +156,7 @@ export function follow(o: Options): { close(): void } {
     close() {
       closed = true;
       clearTimeout(timer);
+      clearTimeout(sleep);
       abort.abort();
       if (typeof document !== 'undefined') document.removeEventListener('visibilitychange', wake);
     },
