@@ -140,14 +140,12 @@ func seesOf(r *http.Request) func(namespace string) bool {
 func (s *Server) sees(ctx context.Context, a Authorizer, v Viewer) func(string) bool {
 	known := map[string]bool{}
 	return func(namespace string) bool {
-		may, asked := known[namespace]
-		if !asked {
-			var err error
-			may, err = a.Sees(ctx, v, namespace)
+		if _, asked := known[namespace]; !asked {
+			ok, err := a.Sees(ctx, v, namespace)
 			if err != nil {
 				s.log.Warn("asking who may look", "namespace", namespace, "err", err)
 			}
-			known[namespace] = may && err == nil
+			known[namespace] = ok && err == nil
 		}
 		return known[namespace]
 	}
