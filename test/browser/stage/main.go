@@ -21,6 +21,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -84,6 +85,7 @@ func serve(ctx context.Context, n, active int, every time.Duration, hostile, lag
 		}
 		relay.Publish(s.view(i, active, time.Now()))
 	}
+	debug.FreeOSMemory() // what making an hour of history in a moment left behind is nobody's
 	keys := httpapi.NewKeys("owner")
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	fmt.Printf("http://%s/?token=%s\nhttp://%s/stats\n", l.Addr(), keys.Full, stats.Addr())
