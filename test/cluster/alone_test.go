@@ -44,12 +44,47 @@ func TestOwnControllers(t *testing.T) {
 	}
 }
 
+// kept runs the real program and starts it again whenever it has ended, as a
+// kubelet does: a leader that cannot renew its lease ends.
+func kept(t *testing.T, args ...string) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
+	first := make(chan error, 1)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil {
+			p, err := the.Controller(ctx, lab.SerinUser, args...)
+			select {
+			case first <- err:
+			default:
+			}
+			if p == nil {
+				return
+			}
+			select {
+			case <-p.Done():
+				select {
+				case <-ctx.Done():
+				case <-time.After(time.Second):
+				}
+			case <-ctx.Done():
+				p.End()
+			}
+		}
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	if err := <-first; err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestAPIServerAway: the API server is gone for a minute in the middle of a
 // step. The split stays as it is, users notice nothing, and afterwards the
 // rollout goes on; the minute counts for nothing.
 func TestAPIServerAway(t *testing.T) {
 	ns := namespace(t)
-	process(t, "-n", ns, "--leader-elect")
+	kept(t, "-n", ns, "--leader-elect")
 	doc := document(t, quickText, "{weight: 20%, hold: 3s}", "{weight: 20%, hold: 20s}")
 	h := settled(t, ns, doc)
 	stream, err := the.Send(t.Context(), ns, "my-app-service", 80, 100)

@@ -441,3 +441,12 @@ func answers(ctx context.Context, url string) error {
 	}
 	return nil
 }
+
+// Root is this module's folder.
+func (c *Cluster) Root() string {
+	root, err := clusterDir()
+	if err != nil {
+		return "test/cluster"
+	}
+	return root
+}
