@@ -493,7 +493,7 @@ const (
 	listPace   = 200 * time.Millisecond // a list is not written to more often
 )
 
-// events to come after a cursor, as text.
+// events to come after a cursor, as text, which is good until the next call.
 type events func(context.Context, Cursor) ([]byte, Cursor, error)
 
 func (s *Server) fullEvents(r *http.Request) events {
@@ -517,8 +517,15 @@ func (s *Server) fullEvents(r *http.Request) events {
 
 func (s *Server) briefEvents(r *http.Request) events {
 	sees := seesOf(r)
+	var buf []byte // a hundred readers leave nothing behind
 	return func(ctx context.Context, after Cursor) (text []byte, next Cursor, err error) {
 		lines, next, err := s.host.Briefs(ctx, after)
+		text = buf[:0]
+		defer func() {
+			if buf = text; cap(buf) > 64<<10 { // the first time holds everything
+				buf = nil
+			}
+		}()
 		if after.Epoch != next.Epoch && err == nil { // what its reader has is another run's
 			text = appendEvent(text, next, "fresh", []byte("{}"))
 		}
