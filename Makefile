@@ -28,7 +28,8 @@ test-go: ## the Go packages, some of them against a real API server
 	cd tools/config && $(GO) test $(TESTFLAGS) ./...
 	cd test/acme && $(GO) test $(TESTFLAGS) ./...
 
-test-cluster: ## the controller in a real Kubernetes with a real istiod and its data plane
+test-cluster: build ## the controller in a real Kubernetes with a real istiod and its data plane
+	./tools/with-node test/browser true
 	cd test/cluster && $(GO) test -timeout 40m -count=1 $(TESTFLAGS) ./...
 
 test-ui: ## the dashboard's own tests, and that ui/dist is what its sources make
@@ -81,7 +82,7 @@ bench-controller: ## 500 rollouts at rest and 50 under way: memory, CPU, request
 	cd test/cluster && $(GO) run ./cmd/bench-controller
 
 bench-dashboard: build ## 2,000 rollouts in the list, 100 viewers: first paint, memory, fan-out
-	./tools/with-node test/browser npm run bench
+	./tools/with-node test/browser node bench.mjs
 
 clean: ## what was built
 	rm -rf bin $(OUT)

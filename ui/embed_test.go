@@ -11,7 +11,7 @@ import (
 )
 
 // What is committed was built from what is committed. vite.config.ts writes the
-// sum; whether the same sources give the same files again is ui/check's business,
+// sum; whether the same sources give the same files again is tools/check-ui's business,
 // which needs Node.
 func TestDistIsCurrent(t *testing.T) {
 	files := []string{"index.html", "package-lock.json", "package.json", "tsconfig.json", "vite.config.ts"}
