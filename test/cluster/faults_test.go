@@ -10,7 +10,6 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
 )
@@ -243,8 +242,6 @@ func TestNamespaceDeleted(t *testing.T) {
 	})
 	t.Logf("the namespace was gone after %s", time.Since(begun).Round(100*time.Millisecond))
 }
-
-var autoscalers = schema.GroupVersionResource{Group: "autoscaling", Version: "v2", Resource: "horizontalpodautoscalers"}
 
 // TestAutoscalerFights: an autoscaler that wants the canary at one pod, while
 // its share needs two and then three.

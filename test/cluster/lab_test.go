@@ -19,7 +19,6 @@ var (
 	deployments      = schema.GroupVersionResource{Group: "apps", Version: "v1", Resource: "deployments"}
 	endpointSlices   = schema.GroupVersionResource{Group: "discovery.k8s.io", Version: "v1", Resource: "endpointslices"}
 	rollouts         = schema.GroupVersionResource{Group: "serin.dev", Version: "v1alpha1", Resource: "rollouts"}
-	commands         = schema.GroupVersionResource{Group: "serin.dev", Version: "v1alpha1", Resource: "rolloutcommands"}
 )
 
 // ready waits until a Deployment has so many ready pods.

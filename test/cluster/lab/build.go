@@ -32,7 +32,6 @@ type Tools struct {
 type tool struct {
 	name, module, pkg, ldflags string
 	always                     bool // its sources are in this repository
-	race                       bool
 	path                       *string
 }
 

@@ -325,7 +325,7 @@ func (c *Cluster) furnish(ctx context.Context) error {
 		}
 	}
 	if err := c.Apply(ctx, "", crds); err != nil {
-		return fmt.Errorf("Istio's types: %w", err)
+		return fmt.Errorf("the types of Istio: %w", err)
 	}
 	return Await(ctx, 60*time.Second, "node and default service account", func() (bool, error) {
 		if ended := c.ended(); ended != nil {
