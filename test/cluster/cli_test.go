@@ -114,12 +114,12 @@ func TestVerbs(t *testing.T) {
 	together(t)
 	ns := namespace(t)
 	settled(t, ns, document(t, approvalText))
-	binds(t, ns, "alice", "serin-view", "serin-edit", "serin-approve")
-	binds(t, ns, "bob", "serin-view")
+	binds(t, ns, "ann", "serin-view", "serin-edit", "serin-approve")
+	binds(t, ns, "ben", "serin-view")
 	home := t.TempDir()
-	alice, bob := &person{t, "alice", ns, home}, &person{t, "bob", ns, home}
+	ann, ben := &person{t, "ann", ns, home}, &person{t, "ben", ns, home}
 	eventually(t, 20*time.Second, "the rights in force", func() (bool, error) {
-		x := bob.types("list")
+		x := ben.types("list")
 		return x.code == 0, errors.New(x.err)
 	})
 
@@ -138,70 +138,70 @@ func TestVerbs(t *testing.T) {
 		{[]string{"history", "my-app"}, 0, "No rollout of my-app has ended yet", "get rollouts"},
 		{[]string{"watch", "my-app", "--once"}, 0, "Adopted", "get rollouts"},
 	} {
-		x := bob.types(c.args...).wants(t, c.code, c.want)
+		x := ben.types(c.args...).wants(t, c.code, c.want)
 		if len(x.asked) != 1 || x.asked[0].What() != c.call {
 			t.Errorf("serin %s asked for\n%swant one %s", strings.Join(c.args, " "), lab.Count(x.asked), c.call)
 		}
 	}
-	bob.types("status", "nope").wants(t, 1, "no such rollout: "+ns+"/nope", "known: my-app")
-	bob.runs(the.Tools.Serin, "list", "-A").wants(t, 1, "bob", "cannot list")
-	alice.types("promote", "my-app").wants(t, 1, "no rollout is in progress")
-	alice.types("logs", "my-app").wants(t, 1, "kubectl logs deployment/my-app-v1 --all-pods --prefix -n "+ns)
-	alice.types("deploy", "my-app", "--version", "v9", "--", "x").wants(t, 1)
+	ben.types("status", "nope").wants(t, 1, "no such rollout: "+ns+"/nope", "known: my-app")
+	ben.runs(the.Tools.Serin, "list", "-A").wants(t, 1, "ben", "cannot list")
+	ann.types("promote", "my-app").wants(t, 1, "no rollout is in progress")
+	ann.types("logs", "my-app").wants(t, 1, "kubectl logs deployment/my-app-v1 --all-pods --prefix -n "+ns)
+	ann.types("deploy", "my-app", "--version", "v9", "--", "x").wants(t, 1)
 	var view struct {
 		Name, Namespace string
 		Exit            int
 	}
-	if err := json.Unmarshal([]byte(bob.types("status", "my-app", "-o", "json").out), &view); err != nil || view.Name != "my-app" || view.Namespace != ns {
+	if err := json.Unmarshal([]byte(ben.types("status", "my-app", "-o", "json").out), &view); err != nil || view.Name != "my-app" || view.Namespace != ns {
 		t.Errorf("%+v, %v", view, err)
 	}
 	view.Name = ""
-	if err := yaml.Unmarshal([]byte(bob.types("status", "my-app", "-o", "yaml").out), &view); err != nil || view.Name != "my-app" {
+	if err := yaml.Unmarshal([]byte(ben.types("status", "my-app", "-o", "yaml").out), &view); err != nil || view.Name != "my-app" {
 		t.Errorf("%+v, %v", view, err)
 	}
 
-	bob.types("lint", "my-app").wants(t, 0, "my-app is right")
-	bob.types("plan", "my-app").wants(t, 0, "my-app: from v1 (3 replicas) to the next version", "approval")
+	ben.types("lint", "my-app").wants(t, 0, "my-app is right")
+	ben.types("plan", "my-app").wants(t, 0, "my-app: from v1 (3 replicas) to the next version", "approval")
 
 	t.Log("v2 waits for an approval")
 	deploy(t, ns, "v2", 2)
-	alice.types("wait", "my-app", "--revision", "v2", "--timeout", "60s").wants(t, 4)
-	alice.types("status", "my-app").wants(t, 4, "20 % set", "waits for approval", "next      serin approve")
-	alice.types("why", "my-app").wants(t, 0, "APPROVAL REQUESTED  v2")
-	bob.types("approve", "my-app", "--reason", "I like it").wants(t, 1, "bob")
-	alice.types("pause", "my-app", "--reason", "lunch").wants(t, 0, "alice paused: lunch")
-	alice.types("resume", "my-app").wants(t, 0, "alice resumed")
-	x := alice.types("approve", "my-app", "--reason", "OPS-1").wants(t, 0, "alice approved v2")
+	ann.types("wait", "my-app", "--revision", "v2", "--timeout", "60s").wants(t, 4)
+	ann.types("status", "my-app").wants(t, 4, "20 % set", "waits for approval", "next      serin approve")
+	ann.types("why", "my-app").wants(t, 0, "APPROVAL REQUESTED  v2")
+	ben.types("approve", "my-app", "--reason", "I like it").wants(t, 1, "ben")
+	ann.types("pause", "my-app", "--reason", "lunch").wants(t, 0, "ann paused: lunch")
+	ann.types("resume", "my-app").wants(t, 0, "ann resumed")
+	x := ann.types("approve", "my-app", "--reason", "OPS-1").wants(t, 0, "ann approved v2")
 	// Who they are, the command, until it is taken, and what was decided about it.
 	if n := len(x.asked); n > 5 {
 		t.Errorf("approving took %d calls:\n%s", n, lab.Count(x.asked))
 	}
-	alice.types("wait", "my-app", "--revision", "v2", "--timeout", "60s").wants(t, 0)
-	alice.types("history", "my-app").wants(t, 0, "v1    v2  promoted")
+	ann.types("wait", "my-app", "--revision", "v2", "--timeout", "60s").wants(t, 0)
+	ann.types("history", "my-app").wants(t, 0, "v1    v2  promoted")
 
 	t.Log("v3 is watched, and aborted")
 	until(t, ns, 30*time.Second, "v2 at rest", atRest("v2"))
 	deploy(t, ns, "v3", 2)
-	alice.types("wait", "my-app", "--revision", "v3", "--timeout", "60s").wants(t, 4)
+	ann.types("wait", "my-app", "--revision", "v3", "--timeout", "60s").wants(t, 4)
 	var watched bytes.Buffer
-	watch := bob.command(the.Tools.Serin, "watch", "my-app", "-n", ns)
+	watch := ben.command(the.Tools.Serin, "watch", "my-app", "-n", ns)
 	watch.Stdout, watch.Stderr = &watched, &watched
 	if err := watch.Start(); err != nil {
 		t.Fatal(err)
 	}
 	begun := time.Now()
 	eventually(t, 20*time.Second, "a watch", func() (bool, error) {
-		asked, err := the.Requests("bob", begun)
+		asked, err := the.Requests("ben", begun)
 		return len(asked) > 0, err
 	})
-	alice.types("abort", "my-app", "--reason", "blank page").wants(t, 0, "alice aborted v3: blank page")
+	ann.types("abort", "my-app", "--reason", "blank page").wants(t, 0, "ann aborted v3: blank page")
 	var failed *exec.ExitError
-	if err := watch.Wait(); !errors.As(err, &failed) || failed.ExitCode() != 2 || !strings.Contains(watched.String(), "alice aborted v3: blank page") {
+	if err := watch.Wait(); !errors.As(err, &failed) || failed.ExitCode() != 2 || !strings.Contains(watched.String(), "ann aborted v3: blank page") {
 		t.Errorf("the watch ended with %v:\n%s", err, watched.String())
 	}
-	alice.types("status", "my-app").wants(t, 2, "alice aborted v3: blank page", "serin retry")
+	ann.types("status", "my-app").wants(t, 2, "ann aborted v3: blank page", "serin retry")
 	s := until(t, ns, 20*time.Second, "v2 at rest", atRest("v2"))
-	if d := decided(s, "Aborted", "v3"); d == nil || d.By != "alice" {
+	if d := decided(s, "Aborted", "v3"); d == nil || d.By != "ann" {
 		t.Errorf("the abort has no author: %+v", d)
 	}
 
@@ -212,15 +212,15 @@ func TestVerbs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	bob.runs(filepath.Join(dir, "kubectl-serin"), "status", "my-app", "-n", ns).wants(t, 2, "my-app  Idle")
-	bob.runs(filepath.Join(dir, "kubectl_complete-serin"), "status", "-n", ns, "").wants(t, 0, "my-app\t")
+	ben.runs(filepath.Join(dir, "kubectl-serin"), "status", "my-app", "-n", ns).wants(t, 2, "my-app  Idle")
+	ben.runs(filepath.Join(dir, "kubectl_complete-serin"), "status", "-n", ns, "").wants(t, 0, "my-app\t")
 
 	t.Log("nobody decides any more: a document that cannot be followed")
 	if err := the.Apply(t.Context(), ns, document(t, approvalText, "my-app-vs", "another-vs")); err != nil {
 		t.Fatal(err)
 	}
 	until(t, ns, 30*time.Second, "words about the route", func(s v1alpha1.RolloutStatus) bool { return strings.Contains(fmt.Sprint(s), "another-vs") })
-	if x := bob.types("status", "my-app"); !strings.Contains(x.out, "another-vs") {
+	if x := ben.types("status", "my-app"); !strings.Contains(x.out, "another-vs") {
 		t.Errorf("the status does not name the route that is missing (exit %d):\n%s", x.code, x.out)
 	}
 }

@@ -43,7 +43,9 @@ var users = []user{
 	{"kcm", "system:masters"},
 	{"kwok", "system:masters"},
 	{"istiod", "system:masters"},
-	{"alice", ""}, {"bob", ""}, // people with the rights that a test gives them
+	// People with the rights that a test gives them. Tests that count requests
+	// have their own.
+	{"alice", ""}, {"bob", ""}, {"ann", ""}, {"ben", ""},
 	{SerinUser, "system:serviceaccounts,system:serviceaccounts:" + SerinNamespace},
 }
 
