@@ -116,7 +116,17 @@ func bench(ctx context.Context, w lab.World, rest, active int, idle time.Duratio
 	}); err != nil {
 		return err
 	}
-	return look(ctx, c, p, fmt.Sprintf("%d of them carried out", active), func() error {
+	// Without calls there is nothing to judge: ten a second for each.
+	for i := range active {
+		some.Go(func() error {
+			_, err := c.Send(ctx, name(i), "my-app-service", 80, 10)
+			return err
+		})
+	}
+	if err := some.Wait(); err != nil {
+		return err
+	}
+	return look(ctx, c, p, fmt.Sprintf("%d of them carried out, 10 calls a second each", active), func() error {
 		for i := range active {
 			some.Go(func() error { return c.Version(ctx, name(i), "v2", 2) })
 		}
