@@ -29,8 +29,8 @@ metadata: {name: my-app}
 spec:
   workload: {versions: {selector: {matchLabels: {app: my-app}}, label: version}}
   traffic: [{istio: {virtualService: my-app-vs, destinationRule: my-app-dest, settle: 1s}}]
-  strategy: {canary: {steps: [{weight: 5%, hold: 5s}, {weight: 50%, hold: 5s}, {weight: 100%, hold: 5s}]}}
-  analysis: {minRequests: 0, deadline: 10s}
+  strategy: {canary: {steps: [{weight: 20%, hold: 5s}, {weight: 50%, hold: 5s}, {weight: 100%, hold: 5s}]}}
+  analysis: {minRequests: 0, deadline: 20s}
   promotion: {bake: 5s}
 `
 
