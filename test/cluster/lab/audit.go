@@ -19,6 +19,7 @@ type Request struct {
 	User, Verb, Group, Resource, Subresource string
 	Namespace, Name, Agent                   string
 	Code                                     int
+	Forbidden                                bool // by the authorizer, and not by anybody after it
 }
 
 // What is the kind of request in one word: "patch rollouts/status".
@@ -58,6 +59,7 @@ func (c *Cluster) Requests(user string, since time.Time) ([]Request, error) {
 			User                                        struct{ Username string }
 			ObjectRef                                   *struct{ Resource, Subresource, Namespace, Name, APIGroup string }
 			ResponseStatus                              struct{ Code int }
+			Annotations                                 map[string]string
 		}
 		if err := json.Unmarshal(sc.Bytes(), &e); err != nil {
 			continue // the line that is being written
@@ -66,7 +68,7 @@ func (c *Cluster) Requests(user string, since time.Time) ([]Request, error) {
 			continue
 		}
 		seen[e.AuditID] = true
-		r := Request{At: e.RequestReceivedTimestamp, User: user, Verb: e.Verb, Resource: e.RequestURI, Code: e.ResponseStatus.Code, Agent: e.UserAgent}
+		r := Request{At: e.RequestReceivedTimestamp, User: user, Verb: e.Verb, Resource: e.RequestURI, Code: e.ResponseStatus.Code, Agent: e.UserAgent, Forbidden: e.Annotations["authorization.k8s.io/decision"] == "forbid"}
 		if e.ObjectRef != nil {
 			r.Resource, r.Subresource, r.Namespace, r.Name, r.Group = e.ObjectRef.Resource, e.ObjectRef.Subresource, e.ObjectRef.Namespace, e.ObjectRef.Name, e.ObjectRef.APIGroup
 		}
