@@ -7,9 +7,11 @@ import (
 	"os"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	ctrllog "sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/serin-dev/serin/internal/controller"
 	"github.com/serin-dev/serin/internal/metric/prometheus"
@@ -43,6 +45,7 @@ It runs in the cluster with the rights of its service account, or outside with
 				level = slog.LevelDebug
 			}
 			o.Logger = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+			ctrllog.SetLogger(logr.FromSlogHandler(o.Logger.Handler())) // for what the libraries say on their own
 			o.Version = versionOf()
 			if o.LeaseNamespace == "" {
 				o.LeaseNamespace = os.Getenv("POD_NAMESPACE")
