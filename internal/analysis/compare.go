@@ -424,7 +424,8 @@ func (j *Judge) delay(rule string, now int64) float64 {
 // quiet reports whether stable hardly ever fails: then it has no bad minutes
 // that the canary's could be like.
 func (e *evidence) quiet() bool {
-	return e.LongN >= quietRequests && e.LongE < 0.5+e.LongN*quietShare && !e.Cal.bursts()
+	n, k := e.LongN+e.PastN, e.LongE+e.PastE
+	return n >= quietRequests && k < 0.5+n*quietShare && !e.Cal.bursts()
 }
 
 // worse reports whether something that counts speaks against the canary.

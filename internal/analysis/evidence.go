@@ -44,8 +44,10 @@ const (
 	// A stable that failed less than this of so many requests is quiet.
 	quietRequests = 3000.0
 	quietShare    = 0.0002
-	mostDelay     = 600.0 // whatever stable's pods do
-	sureFor       = 12000.0
+	// pastMost is how many requests before the first look count at most.
+	pastMost  = 20000.0
+	mostDelay = 600.0 // whatever stable's pods do
+	sureFor   = 12000.0
 	// aloneDelay is the same where no stable arm has traffic: what hits
 	// everybody looks there like the canary's doing.
 	aloneDelay = 300.0
@@ -103,6 +105,10 @@ type evidence struct {
 	LongE float64 `json:"le,omitempty"`
 	LongK float64 `json:"lk,omitempty"` // beyond the gate's latency bound
 	LongL float64 `json:"ll,omitempty"`
+	// Past is what stable's pods had counted when they were first seen, in at
+	// most so many requests as pastMost: what they were like before anybody looked.
+	PastN float64 `json:"qn,omitempty"`
+	PastE float64 `json:"qe,omitempty"`
 	RateN float64 `json:"rn,omitempty"` // requests of both versions, decayed by recentTau
 	RateT float64 `json:"rt,omitempty"` // in so many seconds, decayed likewise
 
@@ -147,7 +153,7 @@ func newEvidence() *evidence {
 // fresh makes everything that belongs to one revision new.
 func (e *evidence) fresh() {
 	*e = evidence{Cal: e.Cal, Model: e.Model, BaseN: e.BaseN, BaseE: e.BaseE, LongN: e.LongN, LongE: e.LongE,
-		LongK: e.LongK, LongL: e.LongL, RateN: e.RateN, RateT: e.RateT, MarginK: e.MarginK, MarginN: e.MarginN}
+		LongK: e.LongK, LongL: e.LongL, PastN: e.PastN, PastE: e.PastE, RateN: e.RateN, RateT: e.RateT, MarginK: e.MarginK, MarginN: e.MarginN}
 	e.Fast, e.Slow, e.Lat, e.Good = newMixture(), newMixture(), newMixture(), newMixture()
 }
 
@@ -164,6 +170,7 @@ func (e *evidence) restart(otherStable bool) {
 	e.Cal.Short, e.Cal.Long, e.Cal.Longest, e.Cal.Streaks = old.Short, old.Long, old.Longest, old.Streaks
 	e.Cal.PodSeconds = old.PodSeconds / 2
 	e.BaseN, e.BaseE, e.LongN, e.LongE, e.LongK, e.LongL, e.MarginK, e.MarginN = 0, 0, 0, 0, 0, 0, 0, 0
+	e.PastN, e.PastE = 0, 0
 	e.Model = latencyModel{}
 }
 
@@ -184,7 +191,7 @@ func (e *evidence) check() error {
 			}
 		}
 	}
-	for _, x := range [...]float64{e.MarginK, e.MarginN, e.BaseN, e.BaseE, e.LongN, e.LongE, e.LongK, e.LongL, e.RateN, e.RateT, e.Wait, e.Delay, e.Size, e.Model.Total} {
+	for _, x := range [...]float64{e.MarginK, e.MarginN, e.BaseN, e.BaseE, e.LongN, e.LongE, e.LongK, e.LongL, e.PastN, e.PastE, e.RateN, e.RateT, e.Wait, e.Delay, e.Size, e.Model.Total} {
 		if !sane(x) {
 			errs = append(errs, errors.New("a sum is negative or out of range"))
 		}
@@ -214,6 +221,14 @@ func (e *evidence) learnBase(n, k, dt float64) {
 	e.BaseN, e.BaseE = e.BaseN*keep+n, e.BaseE*keep+k
 	keep = math.Exp(-dt / longMemory)
 	e.LongN, e.LongE = e.LongN*keep+n, e.LongE*keep+k
+}
+
+// learnPast takes what a pod of stable had counted before it was first seen.
+func (e *evidence) learnPast(n, k float64) {
+	e.PastN, e.PastE = e.PastN+n, e.PastE+k
+	if e.PastN > pastMost {
+		e.PastN, e.PastE = pastMost, e.PastE*pastMost/e.PastN
+	}
 }
 
 // rate is stable's recent share of failures, a little towards a thousandth

@@ -712,3 +712,35 @@ func TestScoringDoesNotAllocate(t *testing.T) {
 		t.Errorf("%v allocations a look", n)
 	}
 }
+
+// What stable's pods had counted before anybody looked says whether it is one
+// that hardly ever fails. Then a drastic failure of the canary need not last; a
+// stable that failed now and then leaves that open.
+func TestThePastOfStablesPods(t *testing.T) {
+	caught := func(pastErrors float64) time.Duration {
+		j := New(Config{ErrorRate: &RateRule{WorseBy: 0.005}, FalseRollback: 0.01, StaleAfter: time.Minute, Compare: true})
+		pod := func(name string, n, e float64) Pod {
+			return Pod{Name: name, Has: HasRequests | HasErrors, Requests: n, Errors: e, Started: t0.Add(-time.Hour)}
+		}
+		s := []Pod{pod("a", 50000, pastErrors), pod("b", 50000, pastErrors), pod("c", 50000, pastErrors)}
+		c := []Pod{pod("x", 0, 0)}
+		for i := range 60 {
+			r := j.Look(Look{Time: t0.Add(time.Duration(i) * time.Second), Stable: "v1", Canary: "v2", Weight: 0.05, NextWeight: 0.25, Live: true, StablePods: s, CanaryPods: c})
+			if r.Verdict == Fail {
+				return time.Duration(i) * time.Second
+			}
+			for k := range s {
+				s[k].Requests += 63
+			}
+			c[0].Requests += 10
+			c[0].Errors += 5
+		}
+		return time.Hour
+	}
+	if d := caught(1); d > 6*time.Second {
+		t.Errorf("half of the canary's requests fail beside a stable that never does: taken back after %s", d)
+	}
+	if d := caught(500); d < 10*time.Second || d > time.Minute {
+		t.Errorf("beside a stable of which one request in a hundred failed before: taken back after %s", d)
+	}
+}

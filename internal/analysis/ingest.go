@@ -201,8 +201,11 @@ func (j *Judge) ingest(arm int, rev string, pods []Pod, now int64) {
 		} else if p.Seen == now {
 			continue // the same name twice in one look
 		}
-		if k := j.podDelta(p, in, isNew, now); k != noFault {
+		k := j.podDelta(p, in, isNew, now)
+		if k != noFault {
 			j.fault.note(k, rev, in.Name)
+		} else if arm == stableArm && isNew && p.d.N == 0 && p.Has&HasErrors != 0 {
+			j.s.Evidence.learnPast(p.N, p.E) // a baseline: it counts nothing, and tells something
 		}
 		p.Seen = now
 		p.d.Pods = 0
