@@ -448,6 +448,9 @@ func (p *pass) drifts() bool {
 	switch {
 	case lowered && (p.spec.Drift == Obey || fight):
 		p.obey(f.canary, f.manager, fmt.Sprintf("%s set the route to %s: obeyed, and paused there.", f.manager, f.print))
+		if fight {
+			p.fights(f)
+		}
 		return true
 	case f.canary > st.Granted && !p.canZero() && p.answers(st.Canary.Revision):
 		// Undoing it would leave the users with nobody.
@@ -476,13 +479,21 @@ func (p *pass) drifts() bool {
 		}
 		n := p.event(EvDriftUndone, "rule", f.print, st.Granted.String(), fmt.Sprintf("%s %s (%s): undone.", f.manager, what, f.print))
 		p.grantSame(n)
-		if fight && st.Stalled == "" {
-			st.Stalled = fmt.Sprintf("%s keeps writing the route (three times in ten minutes). %s", f.manager, p.ignoreRule())
-			p.event(EvDriftFight, "rule", "", "", st.Stalled)
+		if fight {
+			p.fights(f)
 		}
 		return true
 	}
 	return false
+}
+
+// fights says, once, that somebody and we write over each other.
+func (p *pass) fights(f *foreign) {
+	if p.st.Stalled != "" {
+		return
+	}
+	p.st.Stalled = fmt.Sprintf("%s keeps writing the route (three times in ten minutes). %s", f.manager, p.ignoreRule())
+	p.event(EvDriftFight, "rule", "", "", p.st.Stalled)
 }
 
 // grantSame renews the number of the split without changing it, so that what

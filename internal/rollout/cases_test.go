@@ -422,7 +422,7 @@ var hardCases = []hardCase{
 		b.run(2 * time.Second)
 		b.want(b.st.Drift.Lowered == 0, "the counter goes on")
 	})},
-	{16, "RestoreFallsBackToObey", "After three flips in ten minutes the hand means it.", func(t *testing.T) {
+	{16, "RestoreFallsBackToObey", "After three flips in ten minutes the hand means it: obeyed, and Stalled with the rule to paste.", func(t *testing.T) {
 		b := newBench(t)
 		b.spec.Drift = Restore
 		b.canary(5000)
@@ -434,6 +434,10 @@ var hardCases = []hardCase{
 		b.hand(500)
 		b.run(2 * time.Second)
 		b.phase(Progressing, 500)
+		b.want(strings.Contains(b.st.Stalled, b.spec.IgnoreRule) && b.count(EvDriftFight) == 1, "stalled %q", b.st.Stalled)
+		b.say(VerbResume)
+		b.run(2 * time.Second)
+		b.want(b.st.Stalled == "", "still %q", b.st.Stalled)
 	}},
 	{16, "FightsAreOneDecision", "A tool that writes every second gets one entry, not fifty.", at(500, func(b *bench) {
 		for range 50 {
