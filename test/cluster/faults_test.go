@@ -161,7 +161,8 @@ func TestToolResetsTheRoute(t *testing.T) {
 			stop := resetter(t, ns)
 			// Obey: at once. Restore: after the third time in ten minutes.
 			s := until(t, ns, 30*time.Second, "paused, and said so", func(s v1alpha1.RolloutStatus) bool {
-				return len(s.Paused) > 0 && strings.HasPrefix(s.Message, "Paused")
+				c := condition(s, "Stalled")
+				return len(s.Paused) > 0 && (strings.HasPrefix(s.Message, "Paused") || c != nil && c.Status == "True")
 			})
 			says(t, s, "Ready", "False", "", "gitops")
 			if n := count(s, "DriftUndone"); drift == "Obey" && n > 0 || drift == "Restore" && n != 2 {
@@ -170,14 +171,14 @@ func TestToolResetsTheRoute(t *testing.T) {
 			if drift == "Obey" {
 				// A person who resumes meets the tool again: that is a fight.
 				command(t, ns, "resume", "")
-				s = until(t, ns, 60*time.Second, "stalled", func(s v1alpha1.RolloutStatus) bool {
-					c := condition(s, "Stalled")
-					return c != nil && c.Status == "True"
-				})
-				for _, w := range []string{"gitops", "ignoreDifferences", "spec.http"} {
-					if c := condition(s, "Stalled"); !strings.Contains(c.Message, w) {
-						t.Errorf("the fight is not said with the rule that ends it: %q is missing in %s", w, c.Message)
-					}
+			}
+			s = until(t, ns, 60*time.Second, "stalled", func(s v1alpha1.RolloutStatus) bool {
+				c := condition(s, "Stalled")
+				return c != nil && c.Status == "True"
+			})
+			for _, w := range []string{"gitops", "ignoreDifferences", "spec.http"} {
+				if c := condition(s, "Stalled"); !strings.Contains(c.Message, w) {
+					t.Errorf("the fight is not said with the rule that ends it: %q is missing in %s", w, c.Message)
 				}
 			}
 			stop()
