@@ -13,6 +13,7 @@ import (
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/manifest"
+	"github.com/serin-dev/serin/internal/metric/prometheus"
 	"github.com/serin-dev/serin/internal/rollout"
 )
 
@@ -142,12 +143,29 @@ func lintForCluster(files map[string][]byte) (lintReport, linted) {
 			if _, _, err := engine.SpecOf(p.Rollout); err != nil {
 				r.Problems = append(r.Problems, lintProblem{File: f, Object: "Rollout/" + name, Message: err.Error()})
 			}
+			r.Problems = append(r.Problems, lintQueries(f, "Rollout/"+name, p.Rollout)...)
 		}
 	}
 	if len(l.names) == 0 && len(r.Problems) == 0 {
 		r.Problems = append(r.Problems, lintProblem{Message: "there is no Rollout (apiVersion " + v1alpha1.GroupVersion.String() + ")"})
 	}
 	return r, l
+}
+
+// lintQueries says what is wrong with the document's own queries, by
+// Prometheus' parser: the place is the query's, line and column.
+func lintQueries(file, object string, doc *v1alpha1.Rollout) []lintProblem {
+	var found []lintProblem
+	for i, m := range doc.Spec.Analysis.Metrics {
+		if m.Prometheus == nil {
+			continue
+		}
+		for _, p := range prometheus.Check(m.Prometheus.Query) {
+			found = append(found, lintProblem{File: file, Object: object,
+				Path: fmt.Sprintf("spec.analysis.metrics[%d].prometheus.query", i), Message: p.Error()})
+		}
+	}
+	return found
 }
 
 // lintRemote is a cluster's own document, and what preflight found.
@@ -157,6 +175,7 @@ func lintRemote(doc *v1alpha1.Rollout, v httpapi.RolloutView) lintReport {
 	if _, _, err := engine.SpecOf(doc); err != nil {
 		r.Problems = append(r.Problems, lintProblem{Object: object, Message: err.Error()})
 	}
+	r.Problems = append(r.Problems, lintQueries("", object, doc)...)
 	for _, f := range v.Findings {
 		if f.Level == rollout.Refuse {
 			r.Problems = append(r.Problems, lintProblem{Object: object, Message: remedied(f.What, f.Remedy)})
@@ -202,6 +221,7 @@ func lintFiles(files map[string][]byte, run map[string][]string) (lintReport, li
 		if _, _, err := engine.SpecOf(app.Rollout); err != nil {
 			r.Problems = append(r.Problems, lintProblem{File: app.File, Object: "Rollout/" + app.Name, Message: err.Error()})
 		}
+		r.Problems = append(r.Problems, lintQueries(app.File, "Rollout/"+app.Name, app.Rollout)...)
 	}
 	for _, n := range set.Notes {
 		r.Notes = append(r.Notes, n.String())
