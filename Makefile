@@ -28,14 +28,17 @@ test-go: ## the Go packages, some of them against a real API server
 	cd tools/config && $(GO) test $(TESTFLAGS) ./...
 	cd test/acme && $(GO) test $(TESTFLAGS) ./...
 
-test-cluster: build ## the controller in a real Kubernetes with a real istiod and its data plane
-	./tools/with-node test/browser true
-	cd test/cluster && $(GO) test -timeout 40m -count=1 $(TESTFLAGS) ./...
+test-cluster: build browser-modules ## the controller in a real Kubernetes with a real istiod and its data plane
+	cd test/cluster && $(GO) test -timeout 40m -count=1 -parallel 4 $(TESTFLAGS) ./... # they wait more than they work
 
 test-ui: ## the dashboard's own tests, and that ui/dist is what its sources make
 	./tools/check-ui
 
-test-browser: build ## the dashboard in a real browser, on the real daemon
+.PHONY: browser-modules
+browser-modules:
+	./tools/with-node test/browser true
+
+test-browser: build browser-modules ## the dashboard in a real browser, on the real daemon
 	./tools/with-node test/browser npm test
 
 ui: ## ui/dist anew
