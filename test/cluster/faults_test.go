@@ -161,8 +161,7 @@ func TestToolResetsTheRoute(t *testing.T) {
 			stop := resetter(t, ns)
 			// Obey: at once. Restore: after the third time in ten minutes.
 			s := until(t, ns, 30*time.Second, "paused, and said so", func(s v1alpha1.RolloutStatus) bool {
-				c := condition(s, "Stalled")
-				return len(s.Paused) > 0 && (strings.HasPrefix(s.Message, "Paused") || c != nil && c.Status == "True")
+				return len(s.Paused) > 0 && strings.Contains(s.Message, "gitops")
 			})
 			says(t, s, "Ready", "False", "", "gitops")
 			if n := count(s, "DriftUndone"); drift == "Obey" && n > 0 || drift == "Restore" && n != 2 {
