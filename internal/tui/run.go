@@ -49,7 +49,7 @@ type Options struct {
 func Run(ctx context.Context, o Options) (last httpapi.RolloutView, ended bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	s := &screen{ctx: ctx, o: o, model: Model{Now: o.Now(), Color: o.Env("NO_COLOR") == ""}}
-	p := tea.NewProgram(s, tea.WithContext(ctx), tea.WithInput(o.In), tea.WithOutput(o.Out), tea.WithoutSignalHandler())
+	p := tea.NewProgram(s, tea.WithInput(o.In), tea.WithOutput(o.Out), tea.WithoutSignalHandler())
 	watched := make(chan struct{})
 	go func() {
 		defer close(watched)
@@ -72,6 +72,9 @@ func Run(ctx context.Context, o Options) (last httpapi.RolloutView, ended bool, 
 		for {
 			select {
 			case <-ctx.Done():
+				// Asked to leave, not killed: a killed program closes its
+				// input while it still reads from it.
+				p.Quit()
 				return
 			case <-second.C:
 				p.Send(tickMsg{})
@@ -79,13 +82,9 @@ func Run(ctx context.Context, o Options) (last httpapi.RolloutView, ended bool, 
 		}
 	}()
 	_, err = p.Run()
-	stopped := ctx.Err() != nil // by a signal, which is how a person may end it
 	cancel()
 	<-watched
 	<-ticked
-	if errors.Is(err, tea.ErrProgramKilled) && stopped {
-		err = nil
-	}
 	if err == nil {
 		err = s.lost
 	}
