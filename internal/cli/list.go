@@ -71,7 +71,7 @@ func listRows(views []httpapi.RolloutView, o listOptions) [][]string {
 			}
 		}
 		if v.Until != nil {
-			left = ago(v.Until.Sub(o.now))
+			left = httpapi.Span(v.Until.Sub(o.now))
 		}
 		name := v.Name
 		if !o.namespace && !oneNamespace(views) {
@@ -81,7 +81,7 @@ func listRows(views []httpapi.RolloutView, o listOptions) [][]string {
 		if o.wide {
 			age := "-"
 			if v.Started != nil && underWay(v) {
-				age = ago(o.now.Sub(*v.Started))
+				age = httpapi.Span(o.now.Sub(*v.Started))
 			}
 			row = append(row, evidence, exposed, harmed, orDash(string(v.Waiting)), left, age)
 		}
@@ -133,19 +133,6 @@ func orDash(s string) string {
 		return "-"
 	}
 	return s
-}
-
-// ago is a span of time as a column has room for it: "3m20s", "4h", "41d".
-func ago(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "0s"
-	case d < time.Hour:
-		return httpapi.Short(d.Truncate(time.Second))
-	case d < 48*time.Hour:
-		return httpapi.Short(d.Truncate(time.Minute))
-	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
 func label(v *httpapi.VersionView) string {

@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -22,6 +23,20 @@ func Short(d time.Duration) string {
 		s = strings.TrimSuffix(s, "0m")
 	}
 	return s
+}
+
+// Span writes a length of time as a line or a column has room for it: "3m20s",
+// "4h", "41d".
+func Span(d time.Duration) string {
+	switch {
+	case d < 0:
+		return "0s"
+	case d < time.Hour:
+		return Short(d.Truncate(time.Second))
+	case d < 48*time.Hour:
+		return Short(d.Truncate(time.Minute))
+	}
+	return fmt.Sprintf("%dd", int(d.Hours()/24))
 }
 
 func sortedKeys(m map[string]string) []string { return slices.Sorted(maps.Keys(m)) }

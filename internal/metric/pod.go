@@ -46,6 +46,22 @@ type Pods interface {
 	Pods(ctx context.Context, of rollout.Revision) ([]Pod, error)
 }
 
+// Both lists the pods of both versions, stable's first, and how many each has.
+// An empty revision has none.
+func Both(ctx context.Context, pods Pods, stable, canary rollout.Revision) (all []Pod, arms [2]int, err error) {
+	for i, r := range [...]rollout.Revision{stable, canary} {
+		if r == "" {
+			continue
+		}
+		of, err := pods.Pods(ctx, r)
+		if err != nil {
+			return nil, arms, fmt.Errorf("listing the pods of %s: %w", r.Label(), err)
+		}
+		all, arms[i] = append(all, of...), len(of)
+	}
+	return all, arms, nil
+}
+
 // Endpoint is where a pod gives its figures in Prometheus' text format.
 type Endpoint struct {
 	Port uint16

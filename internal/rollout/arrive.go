@@ -268,13 +268,23 @@ func (p *pass) loses() bool {
 		p.status.Stalled = fmt.Sprintf("%s, the stable version, is gone, and %s has no ready replica.", st.Stable.Revision.Label(), st.Canary.Revision.Label())
 		return false
 	}
-	st.Unjudged, st.Phase, st.Entered = true, Promoting, true
-	st.Step = len(st.Plan) - 1
-	st.Stalled = fmt.Sprintf("%s is gone: everything goes to %s, unjudged. `serin promote` makes it the stable version.", st.Stable.Revision.Label(), st.Canary.Revision.Label())
-	k := p.event(EvStableLost, "rule", st.Granted.String(), Whole.String(), st.Stalled)
-	p.grant(Whole, k)
-	p.restart()
+	p.unjudged(p.lost(fmt.Sprintf("%s is gone", st.Stable.Revision.Label()), st.Canary.Revision))
 	return true
+}
+
+// lost says that everything goes to a version that nobody has judged, and why.
+func (p *pass) lost(why string, to Revision) (n int, stalled string) {
+	stalled = fmt.Sprintf("%s: everything goes to %s, unjudged. `serin promote` makes it the stable version.", why, to.Label())
+	return p.event(EvStableLost, "rule", p.st.Granted.String(), Whole.String(), stalled), stalled
+}
+
+// unjudged gives the canary everything by decision n: nobody else can answer.
+func (p *pass) unjudged(n int, stalled string) {
+	st := &p.st
+	st.Unjudged, st.Phase, st.Entered = true, Promoting, true
+	st.Step, st.Stalled = len(st.Plan)-1, stalled
+	p.grant(Whole, n)
+	p.restart()
 }
 
 // reverts: stable is gone or going, and a version that was stable once is
@@ -383,17 +393,10 @@ func (p *pass) rescues() bool {
 	if c == nil || !p.answers(c.Revision) {
 		return false
 	}
-	old, from, e := st.Canary, st.Granted, st.Ending
-	st.History = appendRing(st.History, Outcome{Revision: old.Revision, From: st.Stable.Revision, Result: e.result(), Why: e.why(), By: e.by(),
-		Started: st.Started, Ended: p.now, Exposed: st.Exposed, Harmed: st.Harmed}, 10)
-	stalled := fmt.Sprintf("%s has no ready replica and %s is being taken back: everything goes to %s, unjudged. `serin promote` makes it the stable version.",
-		st.Stable.Revision.Label(), old.Revision.Label(), c.Revision.Label())
-	n := p.event(EvStableLost, "rule", from.String(), Whole.String(), stalled)
+	p.remember(st.Ending.result(), st.Ending.why(), st.Ending.by())
+	n, stalled := p.lost(fmt.Sprintf("%s has no ready replica and %s is being taken back", st.Stable.Revision.Label(), st.Canary.Revision.Label()), c.Revision)
 	p.begin(c, MoveCanary, 0, n)
-	st.Unjudged, st.Phase, st.Entered = true, Promoting, true
-	st.Step, st.Stalled = len(st.Plan)-1, stalled
-	p.grant(Whole, n)
-	p.restart()
+	p.unjudged(n, stalled)
 	return true
 }
 
@@ -415,8 +418,7 @@ func (p *pass) supersede(c *Workload) {
 	old, from := st.Canary, st.Granted
 	why := fmt.Sprintf("%s is newer than %s, whose traffic goes back to %s first.", c.Revision.Label(), old.Revision.Label(), st.Stable.Revision.Label())
 	n := p.event(EvSuperseded, "git", old.Revision.Label(), c.Revision.Label(), why)
-	st.History = appendRing(st.History, Outcome{Revision: old.Revision, From: st.Stable.Revision, Result: Superseded, Why: why, By: "git",
-		Started: st.Started, Ended: p.now, Exposed: st.Exposed, Harmed: st.Harmed}, 10)
+	p.remember(Superseded, why, "git")
 	p.mark(Mark{Revision: old.Revision, Kind: Retired, At: p.now, Why: "superseded by " + c.Revision.Label()})
 	p.release(st.Stable.Revision)
 	l := Leaving{Revision: old.Revision, Name: old.Name, Policy: p.spec.RollbackRetire, Mark: Retired}

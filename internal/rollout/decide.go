@@ -334,14 +334,19 @@ func after(t time.Time, name string, u time.Time, uname string) bool {
 	return name > uname
 }
 
+// remember puts the attempt that ends here into the history.
+func (p *pass) remember(result Result, why, by string) {
+	st := &p.st
+	st.History = appendRing(st.History, Outcome{
+		Revision: st.Canary.Revision, From: st.Stable.Revision, Result: result, Why: why, By: by,
+		Started: st.Started, Ended: p.now, Exposed: st.Exposed, Harmed: st.Harmed,
+	}, 10)
+}
+
 // rest ends a rollout, whatever came of it.
 func (p *pass) rest(result Result, why, by string) {
 	st := &p.st
-	from := st.Stable.Revision
-	st.History = appendRing(st.History, Outcome{
-		Revision: st.Canary.Revision, From: from, Result: result, Why: why, By: by,
-		Started: st.Started, Ended: p.now, Exposed: st.Exposed, Harmed: st.Harmed,
-	}, 10)
+	p.remember(result, why, by)
 	st.Phase, st.Canary, st.Move, st.Try = Idle, Object{}, MoveCanary, 0
 	st.Started, st.Plan, st.Step, st.Entered = time.Time{}, nil, 0, false
 	st.Full, st.Override, st.Unjudged, st.Closing, st.Ending = false, false, false, false, nil

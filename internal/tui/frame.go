@@ -378,7 +378,7 @@ func (m *Model) cost(w int) string {
 		s += fmt.Sprintf(", at most %s", httpapi.Count(*v.Worst))
 	}
 	if v.Started != nil {
-		s += " · " + span(m.Now.Sub(*v.Started)) + " so far"
+		s += " · " + httpapi.Span(m.Now.Sub(*v.Started)) + " so far"
 	}
 	return fit(s, w)
 }
@@ -390,7 +390,7 @@ func (m *Model) waits(w int) []string {
 		head = "waits    for " + waitWord(v.Waiting)
 		if v.Until != nil {
 			if left := v.Until.Sub(m.Now); left > 0 {
-				head += ", " + span(left) + " left"
+				head += ", " + httpapi.Span(left) + " left"
 			} else {
 				head += ", due now"
 			}
@@ -447,7 +447,7 @@ func (m *Model) rest(w int) []string {
 			l = bad
 		}
 		out = append(out, fit(fmt.Sprintf("  %s  %s → %s  %s after %s · %s exposed, ≈ %s harmed · %s", clock(o.Ended), clean(o.From.Label()), clean(o.Revision.Label()),
-			m.paint(l, httpapi.ResultWord(o.Result)), span(o.Ended.Sub(o.Started)), httpapi.Count(o.Exposed), httpapi.Count(o.Harmed), clean(o.Why)), w))
+			m.paint(l, httpapi.ResultWord(o.Result)), httpapi.Span(o.Ended.Sub(o.Started)), httpapi.Count(o.Exposed), httpapi.Count(o.Harmed), clean(o.Why)), w))
 	}
 	return out
 }
@@ -544,16 +544,3 @@ func (m *Model) keys(w int) string {
 }
 
 func clock(t time.Time) string { return t.Local().Format("15:04:05") }
-
-// span is a length of time as a line has room for it.
-func span(d time.Duration) string {
-	switch {
-	case d < 0:
-		return "0s"
-	case d < time.Hour:
-		return httpapi.Short(d.Truncate(time.Second))
-	case d < 48*time.Hour:
-		return httpapi.Short(d.Truncate(time.Minute))
-	}
-	return fmt.Sprintf("%dd", int(d.Hours()/24))
-}

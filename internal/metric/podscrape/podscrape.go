@@ -185,20 +185,13 @@ func (s *Source) Look(ctx context.Context, stable, canary rollout.Revision) (eng
 		return engine.Sampled{}, err
 	}
 	began := s.scraper.o.Now()
-	var all []answer
-	arms := [2]int{}
-	for i, r := range [...]rollout.Revision{stable, canary} {
-		if r == "" {
-			continue
-		}
-		pods, err := s.pods.Pods(ctx, r)
-		if err != nil {
-			return engine.Sampled{}, fmt.Errorf("listing the pods of %s: %w", r.Label(), err)
-		}
-		for _, p := range pods {
-			all = append(all, answer{pod: p})
-		}
-		arms[i] = len(pods)
+	pods, arms, err := metric.Both(ctx, s.pods, stable, canary)
+	if err != nil {
+		return engine.Sampled{}, err
+	}
+	all := make([]answer, len(pods))
+	for i, p := range pods {
+		all[i].pod = p
 	}
 	s.ask(ctx, all, began)
 	if err := ctx.Err(); err != nil {

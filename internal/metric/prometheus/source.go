@@ -71,18 +71,9 @@ func (s *Source) Look(ctx context.Context, stable, canary rollout.Revision) (eng
 	if err := ctx.Err(); err != nil {
 		return engine.Sampled{}, err
 	}
-	var all []metric.Pod
-	arms := [2]int{}
-	for i, r := range [...]rollout.Revision{stable, canary} {
-		if r == "" {
-			continue
-		}
-		pods, err := s.pods.Pods(ctx, r)
-		if err != nil {
-			return engine.Sampled{}, fmt.Errorf("listing the pods of %s: %w", r.Label(), err)
-		}
-		all = append(all, pods...)
-		arms[i] = len(pods)
+	all, arms, err := metric.Both(ctx, s.pods, stable, canary)
+	if err != nil {
+		return engine.Sampled{}, err
 	}
 	if len(all) == 0 {
 		return engine.Sampled{}, &Error{Fault: NoSeries, Detail: "there are no pods"}

@@ -22,8 +22,24 @@ var (
 // Follow calls each for every state of a Rollout's status, the present one
 // first, until it says that it has seen enough, or ctx ends.
 func (c *Cluster) Follow(ctx context.Context, namespace, name string, each func(v1alpha1.RolloutStatus) (enough bool)) error {
-	for {
-		w, err := c.Dynamic.Resource(rollouts).Namespace(namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+	return c.follow(ctx, rollouts, namespace, name, func(u *unstructured.Unstructured) (bool, error) {
+		b, err := u.MarshalJSON()
+		if err != nil {
+			return false, err
+		}
+		var r v1alpha1.Rollout
+		if err := json.Unmarshal(b, &r); err != nil {
+			return false, err
+		}
+		return each(r.Status), nil
+	})
+}
+
+// follow calls each for every state of one object, the present one first, over
+// the ends of its watches, until it says that it has seen enough, or ctx ends.
+func (c *Cluster) follow(ctx context.Context, kind schema.GroupVersionResource, namespace, name string, each func(*unstructured.Unstructured) (enough bool, err error)) error {
+	for ctx.Err() == nil {
+		w, err := c.Dynamic.Resource(kind).Namespace(namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
 		if err != nil {
 			return err
 		}
@@ -32,24 +48,14 @@ func (c *Cluster) Follow(ctx context.Context, namespace, name string, each func(
 			if !ok || e.Type == watch.Deleted {
 				continue
 			}
-			b, err := u.MarshalJSON()
-			if err != nil {
-				return err
-			}
-			var r v1alpha1.Rollout
-			if err := json.Unmarshal(b, &r); err != nil {
-				return err
-			}
-			if each(r.Status) {
+			if enough, err := each(u); enough || err != nil {
 				w.Stop()
-				return nil
+				return err
 			}
 		}
 		w.Stop()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
 	}
+	return ctx.Err()
 }
 
 // Weights is a split as the API server had it.
@@ -62,27 +68,14 @@ type Weights struct {
 // ends, and closes out then. A subset that Serin added counts as its version.
 func (c *Cluster) FollowWeights(ctx context.Context, namespace, name string, out chan<- Weights) error {
 	defer close(out)
-	for {
-		w, err := c.Dynamic.Resource(virtualServices).Namespace(namespace).Watch(ctx, metav1.ListOptions{FieldSelector: "metadata.name=" + name})
-		if err != nil {
-			return err
+	return c.follow(ctx, virtualServices, namespace, name, func(u *unstructured.Unstructured) (bool, error) {
+		select {
+		case out <- Weights{time.Now(), Split(u)}:
+			return false, nil
+		case <-ctx.Done():
+			return false, ctx.Err()
 		}
-		for e := range w.ResultChan() {
-			u, ok := e.Object.(*unstructured.Unstructured)
-			if !ok || e.Type == watch.Deleted {
-				continue
-			}
-			select {
-			case out <- Weights{time.Now(), Split(u)}:
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-		}
-		w.Stop()
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-	}
+	})
 }
 
 // Split is the weights of a VirtualService's first route by version. A single
