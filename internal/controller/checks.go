@@ -1,42 +1,49 @@
 package controller
 
 import (
-	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
 	"net/http"
 	"net/netip"
-	"sort"
 	"sync"
 	"syscall"
 	"time"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
 	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/hook"
 	"github.com/serin-dev/serin/internal/rollout"
 )
 
-// checks runs the tests that steps ask for: webhooks. It is the engine's Tests
-// port for one rollout.
+// checks runs the tests that the steps of one rollout ask for: webhooks.
 type checks struct {
-	a    *app
-	hook *http.Client
+	*hook.Runner
 	ctx  context.Context
 	stop context.CancelFunc
 	runs sync.WaitGroup
 
-	mu      sync.Mutex
-	tests   map[string]v1alpha1.Test
-	begun   map[string]bool
-	answers map[string]rollout.TestAnswer
+	mu    sync.Mutex
+	tests map[string]v1alpha1.Test
 }
 
 func newChecks(c *Controller, a *app) *checks {
-	ctx, stop := context.WithCancel(c.run)
-	return &checks{a: a, hook: hookClient(), ctx: ctx, stop: stop, begun: map[string]bool{}, answers: map[string]rollout.TestAnswer{}}
+	k, client := &checks{}, hookClient()
+	k.ctx, k.stop = context.WithCancel(c.run)
+	about := func(rollout.TestRun) map[string]any {
+		return map[string]any{"namespace": a.key.Namespace, "rollout": a.key.Name}
+	}
+	k.Runner = hook.New(k.ctx, hook.Host{
+		Find: k.find, Go: k.runs.Go, Ended: a.wake,
+		How: func(name string, t v1alpha1.Test) (hook.Try, error) {
+			if t.Webhook == nil {
+				return nil, fmt.Errorf("test %q is no webhook", name)
+			}
+			return hook.Webhook(client, t.Webhook.URL, about), nil
+		},
+	})
+	return k
 }
 
 // hookClient dials what a tenant may name and nothing of this machine's own: the
@@ -68,79 +75,15 @@ func (c *checks) follow(doc *v1alpha1.Rollout) {
 	c.tests = engine.TestsOf(doc)
 }
 
+func (c *checks) find(name string) (v1alpha1.Test, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	t, there := c.tests[name]
+	return t, there
+}
+
 // end stops the runs; what they would have said is asked for again.
 func (c *checks) end() {
 	c.stop()
 	c.runs.Wait()
-}
-
-// Start implements engine.Tests.
-func (c *checks) Start(_ context.Context, run rollout.TestRun) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	test, there := c.tests[run.Name]
-	switch {
-	case !there:
-		return fmt.Errorf("%w: the document has no test %q", engine.ErrRefused, run.Name)
-	case test.Webhook == nil:
-		return fmt.Errorf("%w: test %q is no webhook", engine.ErrRefused, run.Name)
-	case c.begun[run.ID]:
-		return nil
-	}
-	c.begun[run.ID] = true
-	timeout := 10 * time.Minute
-	if test.Timeout != nil {
-		timeout = test.Timeout.Duration
-	}
-	url := test.Webhook.URL
-	c.runs.Go(func() {
-		ctx, cancel := context.WithTimeout(c.ctx, timeout)
-		defer cancel()
-		answer := rollout.TestAnswer{ID: run.ID}
-		answer.Passed, answer.Detail = c.call(ctx, url, run)
-		if c.ctx.Err() != nil {
-			return
-		}
-		c.mu.Lock()
-		c.answers[run.ID] = answer
-		c.mu.Unlock()
-		c.a.wake()
-	})
-	return nil
-}
-
-// Answers implements engine.Tests.
-func (c *checks) Answers(context.Context) ([]rollout.TestAnswer, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	var out []rollout.TestAnswer
-	for _, a := range c.answers {
-		out = append(out, a)
-	}
-	sort.Slice(out, func(i, j int) bool { return out[i].ID < out[j].ID })
-	return out, nil
-}
-
-// call passes when the answer's status is 2xx. Nothing of its body is told: it
-// may hold what whoever reads a status should not see.
-func (c *checks) call(ctx context.Context, url string, run rollout.TestRun) (bool, string) {
-	body, err := json.Marshal(map[string]any{
-		"namespace": c.a.key.Namespace, "rollout": c.a.key.Name, "id": run.ID, "test": run.Name,
-		"version": run.Revision.Label(), "revision": run.Revision,
-	})
-	if err != nil {
-		return false, err.Error()
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
-	if err != nil {
-		return false, fmt.Sprintf("%s cannot be asked", url)
-	}
-	req.Header.Set("Content-Type", "application/json")
-	req.Header.Set("Idempotency-Key", run.ID)
-	res, err := c.hook.Do(req)
-	if err != nil {
-		return false, fmt.Sprintf("asking %s: %v", url, err)
-	}
-	_ = res.Body.Close()
-	return res.StatusCode/100 == 2, fmt.Sprintf("%s answered %s", url, res.Status)
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/serin-dev/serin/api/v1alpha1"
 	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/hook"
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/metric/gatewaystats"
 	"github.com/serin-dev/serin/internal/record"
@@ -32,7 +33,7 @@ type app struct {
 	engine   *engine.Engine
 	store    engine.Store
 	inbox    *inbox
-	checks   *checks
+	checks   *hook.Runner
 	record   *record.Writer
 	recordAt string
 	gap      bool // the last pass is not in the record
@@ -80,10 +81,8 @@ func (d *Daemon) newApp(p plan) (*app, error) {
 	a.samples = gatewaystats.New(gatewaystats.Options{
 		Stats: d.board.Stats, Service: a.router.Service, Versions: a.router.Versions, Replicas: a.usage,
 	})
-	a.checks = &checks{
-		app: p.name, dir: d.o.Dir, about: a.addresses, tests: a.test, ended: a.wake, run: d.work.Go,
-		hook: d.hook, ctx: d.running, begun: map[string]bool{}, answers: map[string]rollout.TestAnswer{},
-	}
+	try := checks{app: p.name, dir: d.o.Dir, about: a.addresses, hook: d.hook}
+	a.checks = hook.New(d.running, hook.Host{Find: a.test, How: try.how, Go: d.work.Go, Ended: a.wake})
 	if a.record, a.recordAt, err = d.openRecord(p.name); err != nil {
 		return nil, err
 	}
@@ -347,13 +346,11 @@ func (a *app) addresses(rev rollout.Revision) []string {
 	return out
 }
 
-func (a *app) test(name string) *v1alpha1.Test {
+func (a *app) test(name string) (v1alpha1.Test, bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if t, ok := a.plan.tests[name]; ok {
-		return &t
-	}
-	return nil
+	t, there := a.plan.tests[name]
+	return t, there
 }
 
 // Check is the engine's Preflight: what the documents would make go wrong.
