@@ -144,12 +144,15 @@ func exported(t *testing.T, files ...string) map[string][]string {
 	return out
 }
 
+// told is what every host tells of its rollouts.
+const told = "../internal/telemetry/telemetry.go"
+
 func daemons(t *testing.T) map[string][]string {
-	return exported(t, "../internal/daemon/meter.go", "../internal/gateway/metrics.go")
+	return exported(t, told, "../internal/daemon/meter.go", "../internal/gateway/metrics.go")
 }
 
 func controllers(t *testing.T) map[string][]string {
-	return exported(t, "../internal/controller/meter.go")
+	return exported(t, told, "../internal/controller/meter.go")
 }
 
 // clusters tell what the controller does, and Istio's proxies.

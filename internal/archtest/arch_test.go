@@ -47,7 +47,7 @@ var layers = []struct {
 	{"pure", []string{"internal/analysis", "internal/gate", "internal/rollout", "internal/strictyaml", "api"}},
 	{"engine", []string{"internal/engine", "internal/gateway", "internal/manifest", "internal/record"}},
 	{"adapters", []string{"internal/router", "internal/workload", "internal/metric", "internal/store", "internal/notify", "internal/hook"}},
-	{"model", []string{"internal/httpapi"}},
+	{"model", []string{"internal/httpapi", "internal/telemetry"}},
 	{"hosts", []string{"internal/daemon", "internal/controller"}},
 	{"cli", []string{"internal/cli", "internal/demo", "internal/tui"}},
 	{"cmd", []string{"cmd"}},

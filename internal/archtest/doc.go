@@ -4,6 +4,7 @@
 //	analysis, gate, rollout (standard library only)
 //	  < engine, gateway
 //	  < adapters (router/*, workload/*, metric/*, store/*, notify/*, hook), never a sibling
+//	  < httpapi, telemetry (what is told of rollouts)
 //	  < hosts (daemon, controller)
 //	  < cli, cmd
 //

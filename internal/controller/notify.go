@@ -18,6 +18,7 @@ import (
 	"github.com/serin-dev/serin/api/v1alpha1"
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/telemetry"
 )
 
 const (
@@ -45,20 +46,11 @@ func (a *app) Tell(ctx context.Context, events []rollout.Event) error {
 			return fmt.Errorf("making the event of decision %d: %w", e.N, err)
 		}
 		a.mu.Lock()
-		a.decided[decisionKey{string(e.What), authorOf(e.By)}]++
+		a.decided[decisionKey{string(e.What), telemetry.Author(e.By)}]++
 		a.mu.Unlock()
 		a.log.Info(e.Why, "decision", e.N, "what", string(e.What), "by", e.By, "from", e.From, "to", e.To)
 	}
 	return nil
-}
-
-// authorOf keeps names out of labels: they would be unbounded.
-func authorOf(by string) string {
-	switch by {
-	case "rule", "deadline", "git":
-		return by
-	}
-	return "person"
 }
 
 var instance = func() string { h, _ := os.Hostname(); return h }()

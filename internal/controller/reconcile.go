@@ -18,6 +18,7 @@ import (
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/rollout"
 	"github.com/serin-dev/serin/internal/store/status"
+	"github.com/serin-dev/serin/internal/telemetry"
 )
 
 // Finalizer is on a Rollout while it has changed traffic.
@@ -385,11 +386,7 @@ func (a *app) keep(res engine.Result, err error, took time.Duration) {
 	if res.Sampled != nil && len(res.Sampled.Stable) > 0 {
 		a.sampled = *res.Sampled
 	}
-	outcome := "ok"
-	if err != nil {
-		outcome = "trouble"
-	}
-	a.passes[outcome]++
+	a.passes[telemetry.Result(err)]++
 	a.mu.Unlock()
 	a.c.meter.took(took)
 	if err != nil && a.news(err) {
