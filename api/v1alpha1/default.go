@@ -74,7 +74,8 @@ func defaultSteps(steps []Step) []Step {
 	}
 	for i := range steps {
 		steps[i].Test.setDefaults()
-		if steps[i].Weight != nil || steps[i].Match != nil {
+		// What is watched at 100% is the bake.
+		if w := steps[i].Weight; w != nil && *w < Whole || steps[i].Match != nil {
 			orDuration(&steps[i].Hold, time.Minute)
 		}
 	}

@@ -63,14 +63,15 @@ type Latency struct {
 
 // Command is what a person asked for.
 type Command struct {
-	ID       string `json:"id"`
-	Verb     string `json:"verb"`
-	By       string `json:"by,omitempty"`
-	Reason   string `json:"reason,omitempty"`
-	Revision string `json:"revision,omitempty"`
-	N        int    `json:"n,omitempty"`
-	Full     bool   `json:"full,omitempty"`
-	Override bool   `json:"override,omitempty"`
+	ID       string   `json:"id"`
+	Verb     string   `json:"verb"`
+	By       string   `json:"by,omitempty"`
+	Groups   []string `json:"groups,omitempty"` // By's, as the host vouched for them
+	Reason   string   `json:"reason,omitempty"`
+	Revision string   `json:"revision,omitempty"`
+	N        int      `json:"n,omitempty"`
+	Full     bool     `json:"full,omitempty"`
+	Override bool     `json:"override,omitempty"`
 }
 
 // Readings are a custom metric's answers for both versions.

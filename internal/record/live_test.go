@@ -34,7 +34,7 @@ spec:
   traffic: [{istio: {virtualService: my-app, destinationRule: my-app, settle: 1s}}]
   strategy:
     canary:
-      steps: [{test: {webhook: {url: "http://127.0.0.1/"}}}, {weight: 10%, hold: 3s}, {approval: {}}, {weight: 50%, hold: 3s}, {weight: 100%, hold: 3s}]
+      steps: [{test: {webhook: {url: "http://127.0.0.1/"}}}, {weight: 10%, hold: 3s}, {approval: {by: ["group:sre"]}}, {weight: 50%, hold: 3s}, {weight: 100%, hold: 3s}]
   analysis:
     skip: [latency]
     errorRate: {max: 1%, for: 3s}
@@ -248,7 +248,7 @@ func happen(w *enginetest.World, rng *rand.Rand, i, v3At int) {
 	verbs := []rollout.Verb{rollout.VerbApprove, rollout.VerbApprove, rollout.VerbApprove, rollout.VerbResume, rollout.VerbResume, rollout.VerbPause, rollout.VerbPromote, rollout.VerbUndo, rollout.VerbRetry}
 	switch rng.IntN(10) {
 	case 0, 1, 2, 3, 4, 5:
-		w.Inbox.Send(rollout.Command{ID: fmt.Sprint("c", i), Verb: verbs[rng.IntN(len(verbs))], By: "alice", Full: rng.IntN(4) == 0})
+		w.Inbox.Send(rollout.Command{ID: fmt.Sprint("c", i), Verb: verbs[rng.IntN(len(verbs))], By: "alice", Groups: []string{"sre"}, Full: rng.IntN(4) == 0})
 	case 6:
 		w.Inbox.Send(rollout.Command{ID: fmt.Sprint("c", i), Verb: rollout.VerbAbort, By: "bob", Reason: "no"})
 	case 7:

@@ -115,7 +115,7 @@ func (r *Replayer) observation(l Line) rollout.Observation {
 	obs := rollout.Observation{Tests: l.Tests, Windows: l.Windows, Findings: l.Findings}
 	for _, c := range l.Commands {
 		obs.Commands = append(obs.Commands, rollout.Command{
-			ID: c.ID, Verb: rollout.Verb(c.Verb), By: cmp.Or(c.By, "somebody"), Reason: c.Reason,
+			ID: c.ID, Verb: rollout.Verb(c.Verb), By: cmp.Or(c.By, "somebody"), Groups: c.Groups, Reason: c.Reason,
 			Revision: rollout.Revision(c.Revision), N: c.N, Full: c.Full, Override: c.Override,
 		})
 	}

@@ -36,7 +36,7 @@ func LineOf(res engine.Result) Line {
 	}
 	for _, c := range res.Seen.Commands {
 		l.Commands = append(l.Commands, Command{
-			ID: c.ID, Verb: string(c.Verb), By: c.By, Reason: c.Reason,
+			ID: c.ID, Verb: string(c.Verb), By: c.By, Groups: c.Groups, Reason: c.Reason,
 			Revision: string(c.Revision), N: c.N, Full: c.Full, Override: c.Override,
 		})
 	}

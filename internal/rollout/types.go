@@ -272,7 +272,7 @@ type Command struct {
 	Full     bool     `json:"full,omitempty"`     // promote: all the way
 	Override bool     `json:"override,omitempty"` // promote: past a Fail
 	// Groups are the author's, as the host vouches for them; they are never read
-	// from what a client sent, nor written anywhere.
+	// from what a client sent, and never kept in the state.
 	Groups []string `json:"-"`
 }
 
