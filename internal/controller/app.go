@@ -66,6 +66,7 @@ type app struct {
 	panics  int
 	try     try
 	sampled engine.Sampled // the last look that gave stable's pods
+	last    chan struct{}  // closed after a pass that saves; nil: nobody asked for one
 	invalid bool           // the newest document cannot be followed
 }
 

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -72,6 +73,8 @@ type Controller struct {
 	runtime ctrl.Controller
 
 	metrics net.Listener
+	began   time.Time    // with the monotonic clock, which goes on while the process is stopped
+	renewed atomic.Int64 // when the last renewal of the lease was asked for, since began; 0 = never
 
 	mu    sync.Mutex
 	apps  map[types.NamespacedName]*app
@@ -111,6 +114,8 @@ func New(config *rest.Config, o Options) (*Controller, error) {
 	lease := rest.CopyConfig(c.config)
 	lease.QPS, lease.Burst = 10, 20
 	lease.UserAgent += " leader-election"
+	c.began = time.Now()
+	lease.Wrap(func(next http.RoundTripper) http.RoundTripper { return renewals{c, next} })
 
 	quick := time.Second
 	mgr, err := manager.New(c.config, manager.Options{
@@ -178,9 +183,12 @@ func (c *Controller) MetricsAddr() net.Addr {
 }
 
 // Run works until ctx ends (nil) or the lease is lost (an error: the process
-// has to end at once then).
+// has to end at once then). When ctx ends it saves the evidence of what is under
+// way first, if it leads.
 func (c *Controller) Run(ctx context.Context) error {
-	ctx, cancel := context.WithCancel(ctx)
+	// What works goes on until the evidence is saved.
+	asked := ctx
+	ctx, cancel := context.WithCancel(context.WithoutCancel(asked))
 	defer cancel()
 	c.run = ctx
 	runtime, err := ctrl.New("rollout", c.mgr, ctrl.Options{
@@ -209,6 +217,14 @@ func (c *Controller) Run(ctx context.Context) error {
 		}
 	}
 	var all sync.WaitGroup
+	all.Go(func() {
+		select {
+		case <-asked.Done():
+			c.farewell(ctx)
+			cancel()
+		case <-ctx.Done():
+		}
+	})
 	if len(missing) > 0 {
 		all.Go(func() { c.await(ctx, missing) })
 	}

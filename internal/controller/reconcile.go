@@ -118,6 +118,7 @@ func (a *app) reconcile(ctx context.Context, doc *v1alpha1.Rollout) time.Duratio
 	if a.c.trip != nil {
 		a.c.trip(a.key)
 	}
+	defer a.saveLast()()
 	has := slices.Contains(doc.Finalizers, Finalizer)
 	if doc.DeletionTimestamp != nil && (!has || a.gone) {
 		return 0 // it goes without us
