@@ -5,6 +5,7 @@ import (
 
 	"github.com/serin-dev/serin/internal/analysis"
 	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/rollout/standing"
 )
 
 // Offer is a command that would do something now, and what it would do. Who
@@ -89,7 +90,7 @@ func lastTakenBack(v RolloutView) (rollout.Outcome, string) {
 			continue
 		}
 		for _, r := range v.Condemned {
-			if r == left(o) {
+			if r == standing.Left(o) {
 				return o, r.Label()
 			}
 		}

@@ -6,14 +6,13 @@ import (
 	"fmt"
 	"math"
 	"regexp"
-	"slices"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
-	"github.com/serin-dev/serin/internal/analysis"
 	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/rollout/standing"
 )
 
 // Pass is what one pass knows about its rollout.
@@ -32,13 +31,15 @@ type Pass struct {
 // put in when it is.
 func Readable(p Pass, last v1alpha1.RolloutStatus) v1alpha1.RolloutStatus {
 	st, report := p.State, p.Seen.Report
+	now := standing.Of(p.Spec, st, p.Seen, p.Decision.Status, "retry")
+	routed := p.Seen.Route.Known == rollout.Present
 	out := v1alpha1.RolloutStatus{
 		ObservedGeneration: p.Generation,
-		Phase:              v1alpha1.Phase(clip(string(phaseOf(st)), v1alpha1.MaxWord)),
-		Stable:             version(p, st.Stable),
-		Canary:             version(p, st.Canary),
+		Phase:              v1alpha1.Phase(clip(string(now.Phase), v1alpha1.MaxWord)),
+		Stable:             version(now.Stable, routed),
+		Canary:             version(now.Canary, routed),
 		Previous:           clip(string(st.Previous.Revision), v1alpha1.MaxRevision),
-		Weight:             v1alpha1.WeightStatus{Set: share(st.Granted), Seen: seenShare(st, p.Seen.Route)},
+		Weight:             v1alpha1.WeightStatus{Set: share(st.Granted)},
 		Verdict:            v1alpha1.Verdict(report.Verdict.String()),
 		Evidence: &v1alpha1.Evidence{
 			Rollback: fraction(report.Rollback), Advance: fraction(report.Advance),
@@ -48,14 +49,13 @@ func Readable(p Pass, last v1alpha1.RolloutStatus) v1alpha1.RolloutStatus {
 		Until:   instant(p.Decision.Status.Until),
 		Started: instant(st.Started),
 		Exposed: number(st.Exposed), Harmed: number(st.Harmed),
+		Message: clip(now.Message, v1alpha1.MaxSentence),
 	}
-	if underWay(st) && len(st.Plan) > 0 {
-		step := &v1alpha1.StepStatus{Of: int64(len(st.Plan)), LiveAt: instant(st.LiveAt)}
-		if st.Phase != rollout.Preparing {
-			step.Number = int64(min(st.Step+1, len(st.Plan)))
-		}
-		step.Text = fmt.Sprintf("%d/%d", step.Number, step.Of)
-		out.Step = step
+	if now.WeightSeen != nil {
+		out.Weight.Seen = new(fraction(*now.WeightSeen))
+	}
+	if of := len(st.Plan); now.UnderWay && of > 0 {
+		out.Step = &v1alpha1.StepStatus{Number: int64(now.Step), Of: int64(of), Text: fmt.Sprintf("%d/%d", now.Step, of), LiveAt: instant(st.LiveAt)}
 	}
 	out.Paused = pauses(p)
 	for _, f := range p.Seen.Findings[:min(len(p.Seen.Findings), v1alpha1.MaxFindings)] {
@@ -63,21 +63,8 @@ func Readable(p Pass, last v1alpha1.RolloutStatus) v1alpha1.RolloutStatus {
 			Level: clip(string(f.Level), v1alpha1.MaxWord), What: clip(f.What, v1alpha1.MaxSentence), Remedy: clip(f.Remedy, v1alpha1.MaxSentence),
 		})
 	}
-	out.Message = clip(message(p), v1alpha1.MaxSentence)
-	out.Conditions = conditions(p, out.Message, last.Conditions)
+	out.Conditions = dated(conditions(now.Conditions), last.Conditions, p.Generation, p.Time)
 	return out
-}
-
-func phaseOf(st rollout.State) rollout.Phase {
-	if st.Phase == "" {
-		return rollout.Idle
-	}
-	return st.Phase
-}
-
-// underWay: a canary is on its way, in whichever direction.
-func underWay(st rollout.State) bool {
-	return st.Canary.Revision != "" && phaseOf(st) != rollout.Idle
 }
 
 func share(w rollout.Weight) v1alpha1.Percent {
@@ -88,48 +75,25 @@ func fraction(f float64) v1alpha1.Percent {
 	return share(rollout.Weight(math.Round(float64(number(f)) * float64(rollout.Whole))))
 }
 
-// version is nil for the empty object.
-func version(p Pass, o rollout.Object) *v1alpha1.Version {
-	if o.Revision == "" {
+// version is nil for nil. Its weight is not known while the route is not.
+func version(v *standing.Version, routed bool) *v1alpha1.Version {
+	if v == nil {
 		return nil
 	}
-	v := &v1alpha1.Version{
-		Revision: clip(string(o.Revision), v1alpha1.MaxRevision), Label: clip(o.Revision.Label(), v1alpha1.MaxRevision),
-		Workload: clip(o.Name, v1alpha1.MaxName),
+	out := &v1alpha1.Version{
+		Revision: clip(string(v.Revision), v1alpha1.MaxRevision), Label: clip(v.Version, v1alpha1.MaxRevision),
+		Workload: clip(v.Name, v1alpha1.MaxName), Replicas: int64(v.Replicas), Why: clip(v.Why, v1alpha1.MaxSentence),
 	}
-	if r := p.Seen.Route; r.Known == rollout.Present {
-		w := share(r.Weights[o.Revision])
-		v.Weight = &w
-		if r.Measured {
-			n := number(r.Requests[o.Revision])
-			v.Requests = &n
-		}
+	if v.Ready != nil {
+		out.Ready = new(int64(*v.Ready))
 	}
-	for _, w := range p.Seen.Workloads.Items {
-		if w.Revision != o.Revision {
-			continue
-		}
-		v.Replicas, v.Why = int64(w.Replicas), clip(w.Why, v1alpha1.MaxSentence)
-		if w.ReadyKnown && p.Seen.Workloads.Known == rollout.Present {
-			ready := int64(w.Ready)
-			v.Ready = &ready
-		}
+	if routed {
+		out.Weight = new(share(v.Weight))
 	}
-	return v
-}
-
-// seenShare is the canary's share of the requests since its split was written.
-func seenShare(st rollout.State, r rollout.Route) *v1alpha1.Percent {
-	if r.Known != rollout.Present || !r.Measured || !underWay(st) || st.Asked.IsZero() {
-		return nil
+	if v.Requests != nil {
+		out.Requests = new(number(*v.Requests))
 	}
-	canary := r.Requests[st.Canary.Revision] - st.Share.Canary
-	stable := r.Requests[st.Stable.Revision] - st.Share.Stable
-	if canary < 0 || stable < 0 || canary+stable == 0 {
-		return nil // nothing was counted, or the counters began again
-	}
-	seen := fraction(canary / (canary + stable))
-	return &seen
+	return out
 }
 
 func pauses(p Pass) (out []v1alpha1.PauseStatus) {
@@ -145,58 +109,22 @@ func pauses(p Pass) (out []v1alpha1.PauseStatus) {
 	return newest(out, v1alpha1.MaxPaused)
 }
 
-func stalled(p Pass) string {
-	if s := p.Decision.Status.Stalled; s != "" {
-		return s
+// conditions are those that are shown. Reconciling and Stalled are there only
+// while they are true, and never both: what needs a person goes on by nobody's
+// waiting.
+func conditions(c standing.Conditions) []metav1.Condition {
+	shown := []standing.Condition{c.Ready, c.Available, c.AnalysisPassing}
+	switch {
+	case c.Stalled.Status == standing.True:
+		shown = append(shown, c.Stalled)
+	case c.Reconciling.Status == standing.True:
+		shown = append(shown, c.Reconciling)
 	}
-	return p.State.Stalled
-}
-
-// takenBack is the outcome that what stands now comes from, if it took a
-// revision back that is still asked for: its object is there, and its mark.
-func takenBack(st rollout.State) (o rollout.Outcome, left rollout.Revision, back bool) {
-	for _, o := range slices.Backward(st.History) {
-		left = o.Revision
-		switch o.Result {
-		case rollout.Abandoned: // it left everything as it was
-			continue
-		case rollout.RolledBack, rollout.Aborted:
-		case rollout.Undone:
-			left = o.From
-		default:
-			return o, left, false
-		}
-		return o, left, slices.Contains(st.FailedRevisions(), left)
+	var out []metav1.Condition
+	for _, c := range shown {
+		out = append(out, metav1.Condition{Type: c.Type, Status: metav1.ConditionStatus(c.Status), Reason: c.Reason, Message: c.Message})
 	}
-	return rollout.Outcome{}, "", false
-}
-
-func message(p Pass) string {
-	if m := p.Decision.Status.Message; m != "" {
-		return m
-	}
-	stable := p.State.Stable.Revision.Label()
-	switch _, left, back := takenBack(p.State); {
-	case stable == "":
-		return "No version is known to be the stable one yet."
-	case back:
-		return fmt.Sprintf("%s was taken back; %s has all the traffic. Next: a new revision, or retry.", left.Label(), stable)
-	}
-	return fmt.Sprintf("%s is stable and has all the traffic.", stable)
-}
-
-// conditions are those of the pass, with the time of their last transition.
-// Reconciling and Stalled are there only while they are true, and never both:
-// what needs a person goes on by nobody's waiting.
-func conditions(p Pass, message string, last []metav1.Condition) []metav1.Condition {
-	all := []metav1.Condition{ready(p, message), available(p), analysisPassing(p)}
-	switch why, reason := stalledFor(p); {
-	case reason != "":
-		all = append(all, metav1.Condition{Type: v1alpha1.ConditionStalled, Status: metav1.ConditionTrue, Reason: reason, Message: why})
-	case underWay(p.State) || len(p.State.Leaving) > 0:
-		all = append(all, metav1.Condition{Type: v1alpha1.ConditionReconciling, Status: metav1.ConditionTrue, Reason: string(phaseOf(p.State)), Message: message})
-	}
-	return dated(all, last, p.Generation, p.Time)
+	return out
 }
 
 var reasonShape = regexp.MustCompile(`^[A-Za-z]([A-Za-z0-9_,:]*[A-Za-z0-9_])?$`)
@@ -218,95 +146,6 @@ func dated(all, last []metav1.Condition, generation int64, now time.Time) []meta
 		}
 	}
 	return all
-}
-
-// ready is True only at rest with the wanted revision stable.
-func ready(p Pass, message string) metav1.Condition {
-	c := metav1.Condition{Type: v1alpha1.ConditionReady, Status: metav1.ConditionFalse, Message: message}
-	o, _, back := takenBack(p.State)
-	why := stalled(p)
-	switch {
-	case p.State.Stable.Revision == "":
-		c.Reason = v1alpha1.ReasonNotAdopted
-	case underWay(p.State):
-		c.Reason = string(p.State.Phase)
-	case back:
-		c.Reason, c.Message = resultReason(o.Result), o.Why
-	case why != "":
-		c.Reason, c.Message = v1alpha1.ReasonStalled, why
-	default:
-		c.Status, c.Reason = metav1.ConditionTrue, v1alpha1.ReasonStable
-	}
-	return c
-}
-
-func resultReason(r rollout.Result) string {
-	switch r {
-	case rollout.Aborted:
-		return v1alpha1.ReasonAborted
-	case rollout.Undone:
-		return v1alpha1.ReasonUndone
-	}
-	return v1alpha1.ReasonRolledBack
-}
-
-// stalledFor gives no reason when nobody is needed.
-func stalledFor(p Pass) (why, reason string) {
-	if why := stalled(p); why != "" {
-		return why, "PersonNeeded"
-	}
-	if o, _, back := takenBack(p.State); back && !underWay(p.State) {
-		return o.Why, resultReason(o.Result)
-	}
-	return "", ""
-}
-
-// available: somebody answers. It is known to be False only when everybody who
-// has traffic is known not to be ready.
-func available(p Pass) metav1.Condition {
-	c := metav1.Condition{Type: v1alpha1.ConditionAvailable, Status: metav1.ConditionUnknown, Reason: "ReadinessUnknown"}
-	arms, known := 0, 0
-	routed := p.Seen.Route.Known == rollout.Present && len(p.Seen.Route.Weights) > 0
-	for _, o := range []rollout.Object{p.State.Stable, p.State.Canary} {
-		v := version(p, o)
-		if v == nil || routed && *v.Weight == 0 {
-			continue
-		}
-		arms++
-		if v.Ready == nil {
-			continue
-		}
-		known++
-		if *v.Ready > 0 {
-			c.Status, c.Reason = metav1.ConditionTrue, "Serving"
-			c.Message = fmt.Sprintf("%d of %d replicas of %s are ready", *v.Ready, v.Replicas, v.Label)
-			return c
-		}
-		c.Message = fmt.Sprintf("no replica of %s is ready", v.Label)
-		if v.Why != "" {
-			c.Message += ": " + v.Why
-		}
-	}
-	if arms > 0 && known == arms {
-		c.Status, c.Reason = metav1.ConditionFalse, "NoReplicaReady"
-	}
-	return c
-}
-
-func analysisPassing(p Pass) metav1.Condition {
-	report := p.Seen.Report
-	c := metav1.Condition{Type: v1alpha1.ConditionAnalysisPassing, Status: metav1.ConditionUnknown, Reason: report.Verdict.String(), Message: report.Sentence}
-	switch {
-	case p.Spec.Analysis.None:
-		c.Reason, c.Message = "NotAsked", "the document asks for no analysis"
-	case !underWay(p.State):
-		c.Reason, c.Message = "AtRest", ""
-	case report.Verdict == analysis.Pass:
-		c.Status = metav1.ConditionTrue
-	case report.Verdict == analysis.Fail:
-		c.Status = metav1.ConditionFalse
-	}
-	return c
 }
 
 // invalid says that the document cannot be followed. Everything else stays:
