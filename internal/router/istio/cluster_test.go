@@ -2,8 +2,10 @@ package istio
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
+	"strings"
 	"sync/atomic"
 	"testing"
 
@@ -25,9 +27,10 @@ import (
 // cluster is controller-runtime's client in memory, with our objects in it.
 type cluster struct {
 	client.Client
-	patches atomic.Int64
-	fail    func(kind string) error // before a patch
-	stale   func(kind string) *unstructured.Unstructured
+	namespace string // empty: default
+	patches   atomic.Int64
+	fail      func(kind string) error // before a patch
+	stale     func(kind string) *unstructured.Unstructured
 }
 
 func istioScheme() *runtime.Scheme {
@@ -97,7 +100,7 @@ func (c *cluster) read(t testing.TB, kind, name string) map[string]any {
 	t.Helper()
 	u := &unstructured.Unstructured{}
 	u.SetGroupVersionKind(schema.GroupVersionKind{Group: Group, Version: "v1", Kind: kind})
-	if err := c.Client.Get(context.Background(), types.NamespacedName{Namespace: "default", Name: name}, u); err != nil {
+	if err := c.Client.Get(context.Background(), types.NamespacedName{Namespace: cmp.Or(c.namespace, "default"), Name: name}, u); err != nil {
 		t.Fatal(err)
 	}
 	return u.Object
@@ -116,7 +119,7 @@ func (c *cluster) write(t testing.TB, kind, name string, change func(map[string]
 func (c *cluster) router(t testing.TB, change ...func(*Config)) *Router {
 	t.Helper()
 	cfg := Config{
-		Client: c, Namespace: "default", Label: "version",
+		Client: c, Namespace: cmp.Or(c.namespace, "default"), Label: "version",
 		Targets:  []Target{{VirtualService: "my-app-vs", DestinationRule: "my-app-dest"}},
 		Versions: func(context.Context) ([]Version, error) { return versions, nil },
 	}
@@ -132,31 +135,57 @@ func (c *cluster) router(t testing.TB, change ...func(*Config)) *Router {
 
 // ---- The engine's promises ----
 
-// setWeights writes numbers into the first route, as a hand would.
-func setWeights(o map[string]any, kind string, by map[string]int64) {
-	route := list(o, "spec", kind)[0].(map[string]any)
-	var out []any
-	for _, version := range []string{"v1", "v2"} {
-		out = append(out, map[string]any{"destination": map[string]any{"host": "my-app-service", "subset": version}, "weight": by[version]})
-	}
-	route["route"] = out
+// shape is a VirtualService on which the promises are kept.
+type shape struct {
+	objects []map[string]any
+	kind    string // of the route that carries the split
+	at      int    // its place
+	byHost  bool
 }
 
-func TestRouterSuite(t *testing.T) {
-	for name, shape := range map[string]struct {
-		vs, kind string
-	}{
-		"Article": {kind: "http"},
-		"TCP": {kind: "tcp", vs: `
+func (s shape) config(cfg *Config) {
+	if s.byHost {
+		cfg.Targets[0].DestinationRule = ""
+	}
+}
+
+// hand writes numbers into the route, as somebody else would.
+func (s shape) hand(o map[string]any, by map[string]int64) {
+	setWeights(o, s.kind, s.at, s.byHost, by)
+}
+
+// setWeights writes a route's numbers anew.
+func setWeights(o map[string]any, kind string, at int, byHost bool, by map[string]int64) {
+	var out []any
+	for _, version := range []string{"v1", "v2"} {
+		destination := map[string]any{"host": "my-app-service", "subset": version}
+		if byHost {
+			destination = map[string]any{"host": "my-app-" + version}
+		}
+		out = append(out, map[string]any{"destination": destination, "weight": by[version]})
+	}
+	list(o, "spec", kind)[at].(map[string]any)["route"] = out
+}
+
+func shapes(t testing.TB) map[string]shape {
+	rule := file(t, "02-destinationrule.yaml")
+	vs := func(text string) map[string]any {
+		o := object(t, text)
+		o["kind"] = "VirtualService"
+		return o
+	}
+	return map[string]shape{
+		"Article": {kind: "http", objects: []map[string]any{file(t, "03-virtualservice.yaml"), rule}},
+		"TCP": {kind: "tcp", objects: []map[string]any{rule, vs(`
 metadata: {name: my-app-vs, labels: {team: shop}}
 spec:
   hosts: [my-app-service]
   tcp:
   - match: [{port: 80}]
     route:
-    - destination: {host: my-app-service.default.svc.cluster.local, subset: v1, port: {number: 80}}
-`},
-		"TLS": {kind: "tls", vs: `
+    - destination: {host: my-app-service, subset: v1, port: {number: 80}}
+`)}},
+		"TLS": {kind: "tls", objects: []map[string]any{rule, vs(`
 metadata: {name: my-app-vs}
 spec:
   hosts: [shop.example]
@@ -165,8 +194,8 @@ spec:
   - match: [{port: 443, sniHosts: [shop.example]}]
     route:
     - {destination: {host: my-app-service, subset: v1}, weight: 7}
-`},
-		"Much": {kind: "http", vs: `
+`)}},
+		"Much": {kind: "http", at: 1, objects: []map[string]any{rule, vs(`
 metadata: {name: my-app-vs, annotations: {mine: "yes"}}
 spec:
   hosts: [my-app-service]
@@ -181,44 +210,53 @@ spec:
     mirrorPercentage: {value: 12.5}
     route:
     - {destination: {host: my-app-service, subset: v1, port: {number: 8080}}, weight: 100, headers: {response: {set: {x-a: b}}}}
-`},
-	} {
+`)}},
+		"Hosts": {kind: "http", byHost: true, objects: []map[string]any{
+			object(t, service("my-app", "{app: my-app}")),
+			object(t, service("my-app-v1", "{app: my-app, version: v1}")),
+			object(t, service("my-app-v2", "{app: my-app, version: v2}")),
+			vs(`
+metadata: {name: my-app-vs, labels: {team: shop}}
+spec:
+  hosts: [my-app]
+  http:
+  - timeout: 2s
+    route:
+    - {destination: {host: my-app-v1}, headers: {response: {set: {x-a: b}}}}
+`)}},
+	}
+}
+
+// fixture is the shape, there in a cluster.
+func (s shape) fixture(t *testing.T, c *cluster) enginetest.RouterFixture {
+	return enginetest.RouterFixture{
+		Router: c.router(t, s.config), Stable: v1, Canary: v2,
+		Step: func() {},
+		Hand: func(by map[rollout.Revision]rollout.Weight) {
+			c.write(t, "VirtualService", "my-app-vs", func(o map[string]any) {
+				numbers := map[string]int64{}
+				for rev, w := range by {
+					numbers[rev.Label()] = int64(w) / 100
+				}
+				s.hand(o, numbers)
+			})
+		},
+		Remove: func() {
+			u := &unstructured.Unstructured{Object: c.read(t, "VirtualService", "my-app-vs")}
+			if err := c.Client.Delete(context.Background(), u); err != nil {
+				t.Fatal(err)
+			}
+		},
+		Foreign: func() []byte { return foreign(t, c.read(t, "VirtualService", "my-app-vs")) },
+		Writes:  func() int { return int(c.patches.Load()) },
+	}
+}
+
+func TestRouterSuite(t *testing.T) {
+	for name, shape := range shapes(t) {
 		t.Run(name, func(t *testing.T) {
 			enginetest.TestRouter(t, func(t *testing.T) enginetest.RouterFixture {
-				vs := file(t, "03-virtualservice.yaml")
-				if shape.vs != "" {
-					vs = object(t, shape.vs)
-					vs["kind"] = "VirtualService"
-				}
-				c := newCluster(t, vs, file(t, "02-destinationrule.yaml"))
-				return enginetest.RouterFixture{
-					Router: c.router(t), Stable: v1, Canary: v2,
-					Step: func() {},
-					Hand: func(by map[rollout.Revision]rollout.Weight) {
-						c.write(t, "VirtualService", "my-app-vs", func(o map[string]any) {
-							numbers := map[string]int64{}
-							for rev, w := range by {
-								numbers[rev.Label()] = int64(w) / 100
-							}
-							at := 0
-							if name == "Much" {
-								at = 1
-							}
-							routes := list(o, "spec", shape.kind)
-							routes[0], routes[at] = routes[at], routes[0]
-							setWeights(o, shape.kind, numbers)
-							routes[0], routes[at] = routes[at], routes[0]
-						})
-					},
-					Remove: func() {
-						u := &unstructured.Unstructured{Object: c.read(t, "VirtualService", "my-app-vs")}
-						if err := c.Client.Delete(context.Background(), u); err != nil {
-							t.Fatal(err)
-						}
-					},
-					Foreign: func() []byte { return foreign(t, c.read(t, "VirtualService", "my-app-vs")) },
-					Writes:  func() int { return int(c.patches.Load()) },
-				}
+				return shape.fixture(t, newCluster(t, shape.objects...))
 			})
 		})
 	}
@@ -232,6 +270,7 @@ func foreign(t testing.TB, o map[string]any) []byte {
 	meta, _ := o["metadata"].(map[string]any)
 	delete(meta, "resourceVersion")
 	delete(meta, "managedFields")
+	delete(meta, "generation")
 	if a, ok := meta["annotations"].(map[string]any); ok {
 		delete(a, NoteAnnotation)
 		delete(a, KeptAnnotation)
@@ -243,13 +282,17 @@ func foreign(t testing.TB, o map[string]any) []byte {
 		for _, r := range list(o, "spec", kind) {
 			var rest []any
 			for _, d := range list(r, "route") {
-				if canonical(text(d, "destination", "host"), "default") != "my-app-service.default.svc" {
+				host, d := text(d, "destination", "host"), d.(map[string]any)
+				switch {
+				case host == "my-app-service" || strings.HasPrefix(host, "my-app-service."):
+					delete(d["destination"].(map[string]any), "subset")
+				case strings.HasPrefix(host, "my-app-v"):
+					d["destination"].(map[string]any)["host"] = "my-app-v?"
+				default:
 					rest = append(rest, d)
 					continue
 				}
-				d := d.(map[string]any)
 				delete(d, "weight")
-				delete(d["destination"].(map[string]any), "subset")
 				if len(rest) == 0 || !same(rest[len(rest)-1], d) {
 					rest = append(rest, d)
 				}

@@ -38,8 +38,11 @@
 //   - A rounding never gives the canary anything: what a slot cannot say exactly
 //     (to 1/10000) is an error.
 //   - A subset is in the rule, and has been for the settle time, before a route
-//     gives traffic to it. A subset of ours goes only when no route that we write
-//     refers to it and no version needs it.
+//     gives traffic to it; so is a version's Service. A subset of ours goes only
+//     when no route that we write refers to it and no version needs it. Services
+//     are never written.
+//   - A Service that was deleted while a route names it stands for the version
+//     that it stood for, as far as its name tells.
 //   - A write that lowers the canary's exposure is never held up by a settle
 //     time, by an ambiguity, or by a name that is missing.
 //   - Objects in other namespaces are never written, whoever refers to them.

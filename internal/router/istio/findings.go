@@ -67,8 +67,11 @@ func (s Scene) problem() *rollout.Finding {
 	case len(all) == 0 && s.View.Rule != nil:
 		return of(refuse("no route of VirtualService %s sends to %s, the host of DestinationRule %s; it sends to %s", "route to that host, or name the DestinationRule of the host that is routed to",
 			s.VirtualService, text(s.Rule, "spec", "host"), s.DestinationRule, orNobody(s.hosts())))
+	case len(all) == 0 && len(s.subsets()) > 0:
+		return of(refuse("the routes of VirtualService %s name subsets (%s), and spec.traffic[].istio names no DestinationRule", "name it as destinationRule; without one each version has a Service of its own, and no subset",
+			s.VirtualService, strings.Join(s.subsets(), ", ")))
 	case len(all) == 0:
-		return of(refuse("no route of VirtualService %s sends to a Service that selects one version by the label %s; it sends to %s", "give each version a Service of its own, or name a DestinationRule with subsets under spec.traffic",
+		return of(refuse("no route of VirtualService %s sends to a Service that selects one version by the label %s; it sends to %s", "give each version a Service of its own and route to stable's, or name the DestinationRule with the subsets under spec.traffic[].istio",
 			s.VirtualService, s.View.Label, orNobody(s.hosts())))
 	}
 	var missing []string
@@ -104,13 +107,18 @@ func orNobody(all []string) string {
 }
 
 // hosts lists every host that the VirtualServices send to.
-func (s Scene) hosts() []string {
+func (s Scene) hosts() []string { return s.sentTo("host") }
+
+// subsets lists every subset of any host that they send to.
+func (s Scene) subsets() []string { return s.sentTo("subset") }
+
+func (s Scene) sentTo(member string) []string {
 	found := map[string]bool{}
 	for _, object := range s.objects() {
 		for _, kind := range kinds {
 			for _, r := range list(object, "spec", kind) {
 				for _, d := range list(r, "route") {
-					if h := text(d, "destination", "host"); h != "" {
+					if h := text(d, "destination", member); h != "" {
 						found[h] = true
 					}
 				}
@@ -186,7 +194,7 @@ func (s Scene) versionsOf(stable, canary rollout.Revision) []Version {
 // ruleFindings: will the host and its subsets have endpoints?
 func (s Scene) ruleFindings(stable, canary rollout.Revision) (out []rollout.Finding) {
 	if s.View.Rule == nil {
-		return s.hostFindings(canary)
+		return s.hostFindings(stable, canary)
 	}
 	host := text(s.Rule, "spec", "host")
 	name, namespace, isService := serviceOf(s.View.Rule.Host)
@@ -261,18 +269,128 @@ func (s Scene) serviceFindings(service Service, stable, canary rollout.Revision)
 }
 
 // hostFindings: one Service for each version.
-func (s Scene) hostFindings(canary rollout.Revision) (out []rollout.Finding) {
-	if canary == "" {
-		return nil
+func (s Scene) hostFindings(stable, canary rollout.Revision) (out []rollout.Finding) {
+	add := func(f rollout.Finding) { // once, however many routes there are
+		if !slices.Contains(out, f) {
+			out = append(out, f)
+		}
 	}
 	for _, object := range s.objects() {
 		for _, slot := range s.View.carrying(object) {
-			if _, _, err := s.View.address(s.View.value(canary), "", s.View.model(slot, "")); err != nil {
-				return append(out, refuse("%s has no Service of its own: %s", "create one that selects its pods and no others", canary.Label(), reason(err)))
+			for _, version := range s.versionsOf(stable, canary) {
+				if f := s.ownServiceFinding(slot, version); f != nil {
+					add(*f)
+				}
+			}
+			for _, p := range slot.parts {
+				host := text(p.raw, "destination", "host")
+				name, namespace, _ := serviceOf(canonical(host, s.View.Namespace))
+				if p.ours && s.View.service(name, namespace) == nil && (p.weight > 0 || len(slot.parts) == 1) {
+					add(refuse("%s sends to %s, and there is no such Service in %s: its share is answered 503", "create the Service, or take the destination away", slot, host, namespace))
+				}
+			}
+		}
+	}
+	for _, x := range s.View.Services {
+		value := s.View.selected(x.Selector)
+		if canary == "" && value != "" && x.Selector[s.View.Label] == "" && slices.Contains(s.hostNames(), x.Name+"."+x.Namespace+".svc") {
+			add(warn("Service %s selects %s and not %s=%s: if the next version's pods have these labels too, it takes them in, and no route can tell them apart",
+				fmt.Sprintf("add %s: %s to its selector, and give the next version a Service of its own", s.View.Label, value), x.Name, labelText(x.Selector), s.View.Label, value))
+		}
+	}
+	return out
+}
+
+// hostNames are the hosts that are sent to, in one form.
+func (s Scene) hostNames() []string {
+	var out []string
+	for _, h := range s.hosts() {
+		out = append(out, canonical(h, s.View.Namespace))
+	}
+	return out
+}
+
+// ownServiceFinding: can a route send to a version by a Service of its own? nil
+// where it can.
+func (s Scene) ownServiceFinding(slot slot, version Version) *rollout.Finding {
+	of := func(f rollout.Finding) *rollout.Finding { return &f }
+	value, label := s.View.value(version.Revision), version.Revision.Label()
+	if value == "" {
+		return of(refuse("the pods of %s have no label %s", "give the pod template that label", label, s.View.Label))
+	}
+	model := s.View.model(slot, "")
+	host, _, err := s.View.address(value, "", model)
+	for _, p := range slot.parts {
+		if p.value == value {
+			host, err = text(p.raw, "destination", "host"), nil
+		}
+	}
+	if err != nil {
+		for _, x := range s.View.Services {
+			if x.Namespace == s.View.Namespace && x.Selector[s.View.Label] == value && !contains(version.Labels, x.Selector) && slices.Contains(s.View.like(slot), x.Name) {
+				return of(s.unlike(x, version))
+			}
+		}
+		return of(refuse("%s has no Service of its own: %s", "create one that selects its pods and no others", label, reason(err)))
+	}
+	name, namespace, _ := serviceOf(canonical(host, s.View.Namespace))
+	x := s.View.service(name, namespace)
+	switch {
+	case x == nil:
+		return nil // said of the destination
+	case !contains(version.Labels, x.Selector):
+		return of(s.unlike(*x, version))
+	}
+	if missing := s.missingPort(slot, *x); missing != 0 {
+		return of(refuse("Service %s has no port %d, which %s sends to", "give it the ports that the Services of the other versions have", x.Name, missing, slot))
+	}
+	return nil
+}
+
+func (s Scene) unlike(x Service, version Version) rollout.Finding {
+	return refuse("Service %s selects %s, and the pods of %s have %s: none of them is behind it", "make its selector fit the pods of that version",
+		x.Name, labelText(x.Selector), version.Revision.Label(), labelText(pick(version.Labels, x.Selector)))
+}
+
+// like are what a version's Service may be called, by the names of the others
+// that a slot sends to.
+func (v View) like(slot slot) []string {
+	var out []string
+	for _, p := range slot.parts {
+		name, _, _ := serviceOf(canonical(text(p.raw, "destination", "host"), v.Namespace))
+		for _, one := range v.Versions {
+			if n := renamed(name, p.value, v.value(one.Revision)); n != "" {
+				out = append(out, n)
 			}
 		}
 	}
 	return out
+}
+
+// missingPort is a port that the slot's destinations are asked at and that a
+// Service does not have; 0 where there is none. Without a number in the
+// destination Istio takes a Service's only port, else the one that was called.
+func (s Scene) missingPort(slot slot, x Service) int32 {
+	for _, p := range slot.parts {
+		if !p.ours || p.undivided || len(x.Ports) == 0 {
+			continue
+		}
+		if n, given := number(p.raw, "destination", "port", "number"); given {
+			if !slices.Contains(x.Ports, int32(n)) {
+				return int32(n)
+			}
+			continue
+		}
+		name, namespace, _ := serviceOf(canonical(text(p.raw, "destination", "host"), s.View.Namespace))
+		if other := s.View.service(name, namespace); other != nil && len(x.Ports) > 1 {
+			for _, n := range other.Ports {
+				if !slices.Contains(x.Ports, n) {
+					return n
+				}
+			}
+		}
+	}
+	return 0
 }
 
 // routed: somewhere a share above 0 goes to the subset.
@@ -326,8 +444,11 @@ func (s Scene) routeFindings(stable rollout.Revision, steps []rollout.Step) (out
 			}
 			if slices.ContainsFunc(x.parts, func(p part) bool { return p.undivided }) {
 				f := warn("%s of VirtualService %s sends to the host without a subset: its share goes to the pods of all versions alike", "name a subset, or let the rollout do it", x, name)
+				if s.View.Rule == nil {
+					f = warn("%s of VirtualService %s sends to a Service that selects the pods of all versions alike", "send to the Service of one version, or let the rollout do it", x, name)
+				}
 				if s.View.only() == "" && stable == "" {
-					f.Level, f.Remedy = rollout.Wait, "name the subset of the version that is stable, or say `serin adopt --stable VERSION`"
+					f.Level, f.Remedy = rollout.Wait, "send to the version that is stable, or say `serin adopt --stable VERSION`"
 				}
 				out = append(out, f)
 			}
@@ -469,6 +590,14 @@ func (s Scene) reachFindings() (out []rollout.Finding) {
 		return h == "*" || canonical(h, s.View.Namespace) == s.View.Rule.Host
 	}) {
 		out = append(out, warn("VirtualService %s answers for %s and not for %s: callers of the Service's own name do not see the split", "add that host if they should", s.VirtualService, strings.Join(hosts, ", "), text(s.Rule, "spec", "host")))
+	}
+	if mesh && s.View.Rule == nil {
+		for _, h := range hosts {
+			name, namespace, isService := serviceOf(canonical(h, s.View.Namespace))
+			if isService && namespace == s.View.Namespace && s.View.service(name, namespace) == nil {
+				out = append(out, warn("VirtualService %s answers for %s, and there is no such Service in %s: callers in the mesh do not find it", "create a Service of that name for all versions", s.VirtualService, h, namespace))
+			}
+		}
 	}
 	route, rule := exported(s.Root), exported(s.Rule)
 	if s.Rule != nil && route != rule && rule != "*" {

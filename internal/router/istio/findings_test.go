@@ -29,7 +29,7 @@ func scene(t *testing.T, vs, dr string, change ...func(*Scene)) Scene {
 			meta["name"] = "my-app-vs"
 		}
 	}
-	s.View = View{Namespace: "default", Label: "version", Versions: versions, Services: []Service{{"my-app-service", "default", map[string]string{"app": "my-app"}}}}
+	s.View = View{Namespace: "default", Label: "version", Versions: versions, Services: []Service{{Name: "my-app-service", Namespace: "default", Selector: map[string]string{"app": "my-app"}}}}
 	rule := ReadRule(s.Rule)
 	s.View.Rule = &rule
 	for _, f := range change {
@@ -43,7 +43,7 @@ func services(t *testing.T, names ...string) func(*Scene) {
 		s.View.Services = nil
 		for _, n := range names {
 			o := file(t, n)
-			s.View.Services = append(s.View.Services, Service{text(o, "metadata", "name"), "default", textMap(o, "spec", "selector")})
+			s.View.Services = append(s.View.Services, Service{Name: text(o, "metadata", "name"), Namespace: "default", Selector: textMap(o, "spec", "selector")})
 		}
 	}
 }
@@ -52,6 +52,29 @@ func routes(names ...string) func(*Scene) {
 	return func(s *Scene) { s.Routes, s.View.Routes = names, names }
 }
 
+// byHost is a VirtualService whose versions have Services of their own, beside
+// the one that callers use: name, and the selector.
+func byHost(t *testing.T, services, route string, change ...func(*Scene)) Scene {
+	t.Helper()
+	return scene(t, "spec: {hosts: [my-app-service], http: ["+route+"]}", "", append([]func(*Scene){func(s *Scene) {
+		s.DestinationRule, s.Rule, s.View.Rule = "", nil, nil
+		for _, o := range list(object(t, "s: ["+services+"]"), "s") {
+			selector := textMap(o)
+			delete(selector, "name")
+			s.View.Services = append(s.View.Services, Service{Name: text(o, "name"), Namespace: "default", Selector: selector})
+		}
+	}}, change...)...)
+}
+
+func onlyV1(s *Scene) { s.View.Versions = versions[:1] }
+
+const (
+	ownV1 = `{name: my-app-v1, app: my-app, version: v1}`
+	ownV2 = `, {name: my-app-v2, version: v2}`
+)
+
+var none = new(rollout.Revision)
+
 func TestFindings(t *testing.T) {
 	weights := []rollout.Step{{Kind: rollout.StepWeight, Weight: 500}, {Kind: rollout.StepWeight, Weight: rollout.Whole}}
 	asks := []rollout.Step{{Kind: rollout.StepMatch, Match: &rollout.Match{Path: "/beta"}}}
@@ -59,9 +82,10 @@ func TestFindings(t *testing.T) {
 	const toV1 = `{destination: {host: my-app-service, subset: v1}, weight: 90}`
 
 	for name, c := range map[string]struct {
-		scene Scene
-		steps []rollout.Step
-		want  []string // level and a part of the sentence, with its remedy; all that there are
+		scene  Scene
+		steps  []rollout.Step
+		canary *rollout.Revision // nil: v2
+		want   []string          // level and a part of the sentence, with its remedy; all that there are
 	}{
 		"Article":          {scene: scene(t, "", ""), steps: weights},
 		"ArticleAsItWas":   {scene: scene(t, "", "", services(t, "00-service-as-published.yaml")), want: []string{"Refuse Service my-app-service selects version=v1, so subsets for other versions have no endpoints, and what is routed to them is answered 503. Remedy: remove version from the Service's selector"}},
@@ -129,14 +153,49 @@ func TestFindings(t *testing.T) {
 		"DelegateUnderThePath": {scene: scene(t, `spec: {hosts: [my-app-service], http: [{match: [{uri: {prefix: /be}}], delegate: {name: d}}]}`, "", func(s *Scene) {
 			s.Delegates = []Delegate{{Name: "d", Namespace: "default", Object: object(t, `spec: {http: [{route: [`+toV1+`]}]}`)}}
 		}), steps: asks},
-		"NoServiceOfItsOwn": {scene: scene(t, http(`{route: [{destination: {host: my-app-v1}}]}`), "", func(s *Scene) {
-			s.DestinationRule, s.Rule, s.View.Rule = "", nil, nil
-			s.View.Services = []Service{{"my-app-v1", "default", pods("v1")}}
-		}), want: []string{"Refuse v2 has no Service of its own: no Service in default selects the pods with version=v2"}},
+
+		// One Service for each version.
+		"Hosts":       {scene: byHost(t, ownV1+ownV2, `{route: [{destination: {host: my-app-v1}}]}`), steps: weights},
+		"HostsAtRest": {scene: byHost(t, ownV1, `{route: [{destination: {host: my-app-v1}}]}`, onlyV1), canary: none},
+		"NoServiceOfItsOwn": {scene: byHost(t, ownV1, `{route: [{destination: {host: my-app-v1}}]}`),
+			want: []string{"Refuse v2 has no Service of its own: no Service in default selects the pods with version=v2 and no others: add one"}},
+		"NeitherHasOne": {scene: byHost(t, `{name: my-app, app: my-app}`, `{route: [{destination: {host: my-app}}]}`),
+			want: []string{"Refuse v1 has no Service of its own", "Refuse v2 has no Service of its own", "Warn http route 1 of VirtualService my-app-vs sends to a Service that selects the pods of all versions alike"}},
+		"ForAllUntilTheNext": {scene: byHost(t, `{name: my-app, app: my-app}`, `{route: [{destination: {host: my-app}}]}`, onlyV1), canary: none,
+			want: []string{"Warn Service my-app selects app=my-app and not version=v1: if the next version's pods have these labels too, it takes them in, and no route can tell them apart. Remedy: add version: v1 to its selector"}},
+		"TheOneThatIsCalledLikeStables": {scene: byHost(t, ownV1+ownV2+`, {name: beta, version: v2}`, `{route: [{destination: {host: my-app-v1}}]}`)},
+		"TwoWithoutAName": {scene: byHost(t, ownV1+`, {name: alpha, version: v2}, {name: beta, version: v2}`, `{route: [{destination: {host: my-app-v1}}]}`),
+			want: []string{"Refuse v2 has no Service of its own: the Services alpha, beta all select the pods with version=v2: leave one, or name one like my-app-v1"}},
+		"OwnServiceOfOtherPods": {scene: byHost(t, ownV1+`, {name: my-app-v2, version: v2, app: shop}`, `{route: [{destination: {host: my-app-v1}}]}`),
+			want: []string{"Refuse Service my-app-v2 selects app=shop,version=v2, and the pods of v2 have app=my-app,version=v2: none of them is behind it"}},
+		"OwnServiceOfNoPods": {scene: byHost(t, ownV1+`, {name: my-app-v2, version: v2, track: beta}`, `{route: [{destination: {host: my-app-v1}}]}`),
+			want: []string{"Refuse Service my-app-v2 selects track=beta,version=v2, and the pods of v2 have version=v2: none of them is behind it"}},
+		"OwnServiceIsGone": {scene: byHost(t, ownV2[2:], `{route: [{destination: {host: my-app-v1}, weight: 95}, {destination: {host: my-app-v2}, weight: 5}]}`),
+			want: []string{"Refuse http route 1 sends to my-app-v1, and there is no such Service in default: its share is answered 503"}},
+		"AnotherPort": {scene: byHost(t, ownV1+ownV2, `{route: [{destination: {host: my-app-v1, port: {number: 8080}}}]}`, func(s *Scene) {
+			s.View.Services[1].Ports, s.View.Services[2].Ports = []int32{8080}, []int32{80}
+		}), want: []string{"Refuse Service my-app-v2 has no port 8080, which http route 1 sends to"}},
+		"APortLess": {scene: byHost(t, ownV1+ownV2, `{route: [{destination: {host: my-app-v1}}]}`, func(s *Scene) {
+			s.View.Services[1].Ports, s.View.Services[2].Ports = []int32{80, 443}, []int32{80, 9090}
+		}), want: []string{"Refuse Service my-app-v2 has no port 443"}},
+		"TheOnlyPort": {scene: byHost(t, ownV1+ownV2, `{route: [{destination: {host: my-app-v1}}]}`, func(s *Scene) {
+			s.View.Services[1].Ports, s.View.Services[2].Ports = []int32{80}, []int32{9090}
+		})},
+		"NobodyIsCalledThat": {scene: byHost(t, ownV1+ownV2, `{route: [{destination: {host: my-app-v1}}]}`, func(s *Scene) {
+			s.View.Services = s.View.Services[1:]
+		}), want: []string{"Warn VirtualService my-app-vs answers for my-app-service, and there is no such Service in default: callers in the mesh do not find it"}},
+		"SubsetsWithoutARule": {scene: byHost(t, ownV1+ownV2, `{route: [`+toV1+`]}`),
+			want: []string{"Refuse the routes of VirtualService my-app-vs name subsets (v1), and spec.traffic[].istio names no DestinationRule. Remedy: name it as destinationRule"}},
+		"SomebodyElses": {scene: byHost(t, `{name: legacy, app: legacy, version: v1}`, `{route: [{destination: {host: legacy}}]}`),
+			want: []string{"Refuse no route of VirtualService my-app-vs sends to a Service that selects one version by the label version; it sends to legacy. Remedy: give each version a Service of its own and route to stable's"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var got []string
-			for _, f := range Findings(c.scene, v1, v2, c.steps) {
+			canary := v2
+			if c.canary != nil {
+				canary = *c.canary
+			}
+			for _, f := range Findings(c.scene, v1, canary, c.steps) {
 				if f.What == "" {
 					t.Error("a finding that says nothing")
 				}

@@ -34,6 +34,7 @@ func FuzzObjects(f *testing.F) {
 		`{"metadata":{"annotations":{"serin.dev/note":"{}","serin.dev/kept":"{\"http/0\":{\"scale\":-5}}"}},"spec":{"http":[{"route":[{"destination":{"host":"my-app-service","subset":"v1"},"weight":"1"},null,7]}]}}`,
 		`{"metadata":{"annotations":7},"spec":{"tcp":[null,{"route":{}}],"tls":[{"route":[{"destination":null}]}],"http":{"a":1}}}`,
 		`{"spec":{"http":[{"name":"serin-match/0"},{"name":"0","match":[null,{"uri":3}],"route":[{"destination":{"host":"my-app-service","subset":"v2"},"weight":0.5}]},{"route":[{"destination":{"host":"my-app-service"}}]}]}}`,
+		`{"metadata":{"namespace":"default"},"spec":{"hosts":["my-app","x.y"],"http":[{"name":"a","route":[{"destination":{"host":"my-app-v1.default.svc.cluster.local","port":{"number":80}},"weight":90},{"destination":{"host":"MY-APP-V2."},"weight":10}]},{"route":[{"destination":{"host":"all"}},{"destination":{"host":"my-app-v1.else.svc"},"weight":3}]}]}}`,
 	} {
 		f.Add([]byte(vs), []byte(`{"spec":{"host":"my-app-service.default.svc","subsets":[null,{"name":3},{"name":"serin-v2","labels":{"version":"v1"}}]}}`), uint16(50))
 	}
@@ -50,7 +51,13 @@ func FuzzObjects(f *testing.F) {
 		Findings(scene, v1, v2, []rollout.Step{{Kind: rollout.StepMatch, Match: want.Match}, {Kind: rollout.StepWeight, Weight: 50}})
 		PruneRule(dr, want, view, vs)
 		hosts := view
-		hosts.Rule, hosts.Services = nil, []Service{{Name: "my-app-service", Namespace: "default", Selector: map[string]string{"version": "v1"}}}
+		hosts.Rule, hosts.Services = nil, []Service{
+			{Name: "my-app-service", Namespace: "default", Selector: map[string]string{"version": "v1"}},
+			{Name: "my-app-v2", Namespace: "default", Selector: pods("v2"), Ports: []int32{80}}, // my-app-v1 is called like it
+			{Name: "all", Namespace: "default", Selector: map[string]string{"app": "my-app"}},
+		}
+		scene.DestinationRule, scene.Rule, scene.View = "", nil, hosts
+		Findings(scene, v1, v2, []rollout.Step{{Kind: rollout.StepWeight, Weight: 50}})
 		for _, view := range []View{view, hosts} {
 			if !patchable(vs) {
 				continue

@@ -201,17 +201,11 @@ func (v View) address(value, stable string, like map[string]any) (host, subset s
 		subset, _ = v.subset(value, v.neighbour(stable))
 		return "", subset, nil
 	}
-	var found []string
-	for _, s := range v.Services {
-		if v.selected(s.Selector) == value {
-			found = append(found, s.Name)
-		}
-	}
+	found := v.own(value)
 	old := text(like, "destination", "host")
 	name, _, _ := serviceOf(canonical(old, v.Namespace))
-	if had, _, _ := v.whose(at(like, "destination")); had != "" {
-		wish := strings.ReplaceAll(name, had, value)
-		if slices.Contains(found, wish) {
+	if had, _, _ := v.whose(at(like, "destination")); had != "" && len(found) > 1 {
+		if wish := renamed(name, had, value); slices.Contains(found, wish) {
 			found = []string{wish}
 		}
 	}
@@ -226,6 +220,17 @@ func (v View) address(value, stable string, like map[string]any) (host, subset s
 		return "", "", fmt.Errorf("%w: no Service in %s selects the pods with %s=%s and no others: add one, or name a DestinationRule for subsets", engine.ErrRefused, v.Namespace, v.Label, value)
 	}
 	return "", "", fmt.Errorf("%w: the Services %s all select the pods with %s=%s: leave one, or name one like %s", engine.ErrRefused, strings.Join(found, ", "), v.Label, value, name)
+}
+
+// own lists the Services that stand for a version and for no other.
+func (v View) own(value string) []string {
+	var out []string
+	for _, s := range v.Services {
+		if s.Namespace == v.Namespace && value != "" && v.selected(s.Selector) == value {
+			out = append(out, s.Name)
+		}
+	}
+	return out
 }
 
 // base is what the numbers of a slot were before we multiplied them by the

@@ -52,8 +52,9 @@ type Config struct {
 // Router is the engine's port for the VirtualServices of one rollout.
 //
 // There is no receipt: proxies learn of a change in their own time. A split
-// that names a subset which the DestinationRule has not had for the settle time
-// is put off with an engine.ThrottledError, unless it lowers the canary.
+// that names a subset which the DestinationRule has not had for the settle time,
+// or a Service that is younger, is put off with an engine.ThrottledError, unless
+// it lowers the canary.
 type Router struct {
 	cfg Config
 
@@ -61,7 +62,7 @@ type Router struct {
 	look   *look                         // the last one
 	asked  *rollout.Traffic              // the last split that was written
 	wrote  map[string]map[string]any     // by object: as it was after our last write, for caches that lag
-	since  map[string]time.Time          // by rule and subset: first seen by us
+	since  map[string]time.Time          // by rule and subset, or by Service: since when it can be routed to
 	looked map[types.NamespacedName]bool // rules that were seen once
 }
 
@@ -171,7 +172,11 @@ func (r *Router) services(ctx context.Context) ([]Service, error) {
 	}
 	var out []Service
 	for _, s := range all.Items {
-		out = append(out, Service{Name: s.Name, Namespace: s.Namespace, Selector: s.Spec.Selector})
+		one := Service{Name: s.Name, Namespace: s.Namespace, Selector: s.Spec.Selector, Created: s.CreationTimestamp.Time}
+		for _, p := range s.Spec.Ports {
+			one.Ports = append(one.Ports, p.Port)
+		}
+		out = append(out, one)
 	}
 	slices.SortFunc(out, func(a, b Service) int { return strings.Compare(a.Name, b.Name) })
 	return out, nil
@@ -227,32 +232,63 @@ func (r *Router) Observe(ctx context.Context) (rollout.Route, error) {
 	return out, nil
 }
 
-// age notes when each subset was first seen. Those of a rule that is seen for
-// the first time count from its last change, where that can be told.
+// age notes when each subset, or each version's Service, was first seen. Those
+// that are seen at the first look count from the rule's last change, where that
+// can be told, and from when the Service was made.
 func (r *Router) age(l *look) {
 	now := r.cfg.Now()
 	for _, s := range l.targets {
-		if s.Rule == nil {
-			continue
-		}
 		key := types.NamespacedName{Namespace: s.View.Namespace, Name: s.DestinationRule}
-		since := now
-		if !r.looked[key] {
-			r.looked[key] = true
-			since = changedAt(s.Rule)
+		since, there := map[string]time.Time{}, map[string]bool{}
+		if s.DestinationRule == "" {
+			for _, x := range s.View.Services {
+				if s.View.selected(x.Selector) != "" {
+					since[x.key()] = x.Created
+					if r.reselected(x) {
+						since[x.key()] = now
+					}
+				}
+			}
+		} else if s.Rule != nil {
+			at := now
+			if !r.looked[key] {
+				at = changedAt(s.Rule)
+			}
+			for _, sub := range s.View.Rule.Subsets {
+				since[key.Name+"/"+sub.Name] = at
+			}
 		}
-		there := map[string]bool{}
-		for _, sub := range s.View.Rule.Subsets {
-			k := key.Name + "/" + sub.Name
+		r.looked[key] = true
+		for k, at := range since {
 			there[k] = true
 			if _, known := r.since[k]; !known {
-				r.since[k] = since
+				r.since[k] = earlier(at, now) // clocks differ
 			}
 		}
 		maps.DeleteFunc(r.since, func(k string, _ time.Time) bool {
 			return strings.HasPrefix(k, key.Name+"/") && !there[k]
 		})
 	}
+}
+
+func earlier(a, b time.Time) time.Time {
+	if b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// key is what a Service is known by as long as it selects the same pods.
+func (s Service) key() string { return "/" + s.Name + "?" + labelText(s.Selector) }
+
+// reselected: a Service of that name was seen with another selector.
+func (r *Router) reselected(s Service) bool {
+	for k := range r.since {
+		if strings.HasPrefix(k, "/"+s.Name+"?") && k != s.key() {
+			return true
+		}
+	}
+	return false
 }
 
 // changedAt is when somebody last wrote the object's spec; zero where that
@@ -381,7 +417,11 @@ func (r *Router) applyTo(ctx context.Context, s *Scene, want rollout.Traffic) er
 		}
 	}
 	if held > 0 {
-		return &engine.ThrottledError{After: held, Err: fmt.Errorf("DestinationRule %s has had the subset for less than %v, and proxies may not know it yet", s.DestinationRule, s.Settle)}
+		what := fmt.Sprintf("DestinationRule %s has had the subset", s.DestinationRule)
+		if s.View.Rule == nil {
+			what = "the Service of the version has been there"
+		}
+		return &engine.ThrottledError{After: held, Err: fmt.Errorf("%s for less than %v, and proxies may not know it yet", what, s.Settle)}
 	}
 	if err := r.writeAll(ctx, s, writes); err != nil {
 		return err
@@ -425,11 +465,11 @@ func names(v any) []string {
 
 func asList(v any) []any { l, _ := v.([]any); return l }
 
-// unsettled is how long the split has to wait for a subset that it is the first
-// to give traffic to. What takes traffic from a version other than stable does
-// not wait.
+// unsettled is how long the split has to wait for a subset, or for a Service,
+// that it is the first to give traffic to. What takes traffic from a version
+// other than stable does not wait.
 func (r *Router) unsettled(s *Scene, object map[string]any, want rollout.Traffic) time.Duration {
-	if s.View.Rule == nil || s.takes(object, want) {
+	if s.takes(object, want) {
 		return 0
 	}
 	r.mu.Lock()
@@ -439,27 +479,51 @@ func (r *Router) unsettled(s *Scene, object map[string]any, want rollout.Traffic
 		served := map[string]bool{}
 		for _, p := range slot.parts {
 			if p.ours && (p.weight > 0 || len(slot.parts) == 1) {
-				served[text(p.raw, "destination", "subset")] = true
+				served[s.sinceKey(p.raw)] = true
 			}
 		}
 		for rev, w := range want.Weights() {
 			if w > 0 || rev == want.Canary && want.Match != nil && slot.kind == "http" {
-				value := s.View.value(rev)
-				name, _ := s.View.subset(value, s.View.neighbour(s.View.value(want.Stable)))
-				for _, p := range slot.parts {
-					if p.value == value && s.View.taken(text(p.raw, "destination", "subset")) {
-						name = text(p.raw, "destination", "subset")
-					}
-				}
-				if since, known := r.since[s.DestinationRule+"/"+name]; !served[name] && known {
+				key := s.keyFor(slot, s.View.value(rev), s.View.value(want.Stable))
+				if since, known := r.since[key]; !served[key] && known {
 					wait = max(wait, s.Settle-max(r.cfg.Now().Sub(since), 0))
-				} else if !served[name] {
+				} else if !served[key] {
 					wait = max(wait, s.Settle)
 				}
 			}
 		}
 	}
 	return wait
+}
+
+// sinceKey is the key in Router.since of what a destination names.
+func (s *Scene) sinceKey(destination map[string]any) string {
+	if s.View.Rule != nil {
+		return s.DestinationRule + "/" + text(destination, "destination", "subset")
+	}
+	name, namespace, _ := serviceOf(canonical(text(destination, "destination", "host"), s.View.Namespace))
+	if x := s.View.service(name, namespace); x != nil {
+		return x.key()
+	}
+	return ""
+}
+
+// keyFor is the same of how a slot names a version, or will.
+func (s *Scene) keyFor(slot slot, value, stable string) string {
+	for _, p := range slot.parts {
+		if p.value == value && (s.View.Rule == nil || s.View.taken(text(p.raw, "destination", "subset"))) {
+			return s.sinceKey(p.raw)
+		}
+	}
+	if s.View.Rule != nil {
+		name, _ := s.View.subset(value, s.View.neighbour(stable))
+		return s.DestinationRule + "/" + name
+	}
+	host, _, err := s.View.address(value, stable, s.View.model(slot, stable))
+	if err != nil {
+		return "" // rendering has said so
+	}
+	return s.sinceKey(map[string]any{"destination": map[string]any{"host": host}})
 }
 
 // patch sends a patch and gives the object as it then is.
@@ -509,6 +573,38 @@ func (r *Router) Objects() []Object {
 		}
 	}
 	return out
+}
+
+// Services lists the Services that stand for one version, where the versions
+// are told apart by them: a version's pods can be routed to when they are behind
+// its own, also while no route names it yet. Empty where there are subsets.
+func (r *Router) Services(ctx context.Context) ([]types.NamespacedName, error) {
+	if !r.ByService() {
+		return nil, nil
+	}
+	l, err := r.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var out []types.NamespacedName
+	for _, s := range l.targets {
+		if s.DestinationRule != "" {
+			continue
+		}
+		for _, x := range s.View.Services {
+			key := types.NamespacedName{Namespace: x.Namespace, Name: x.Name}
+			if s.View.selected(x.Selector) != "" && !slices.Contains(out, key) {
+				out = append(out, key)
+			}
+		}
+	}
+	return out, nil
+}
+
+// ByService: in one of the targets at least, each version has a Service of its
+// own. Then any Service of the namespace may come to matter.
+func (r *Router) ByService() bool {
+	return slices.ContainsFunc(r.cfg.Targets, func(t Target) bool { return t.DestinationRule == "" })
 }
 
 // Check looks for what would go wrong, in every target. steps are the plan's;

@@ -319,7 +319,7 @@ func TestSeveralAreKeptInStep(t *testing.T) {
 		cfg.Targets = append(cfg.Targets, Target{VirtualService: "inner-vs", DestinationRule: "my-app-dest"})
 	})
 	put(t, r, split(1, v2, 5000))
-	c.write(t, "VirtualService", "inner-vs", func(o map[string]any) { setWeights(o, "http", map[string]int64{"v1": 90, "v2": 10}) })
+	c.write(t, "VirtualService", "inner-vs", func(o map[string]any) { setWeights(o, "http", 0, false, map[string]int64{"v1": 90, "v2": 10}) })
 	if got := observe(t, r); got.Weights[v2] != 1000 {
 		t.Errorf("a hand on one: seen %v, want the lowest, 10 %%", got.Weights)
 	}
@@ -460,7 +460,7 @@ spec:
 `
 
 func service(name string, selector string) string {
-	return fmt.Sprintf("{kind: Service, apiVersion: v1, metadata: {name: %s}, spec: {selector: %s}}", name, selector)
+	return fmt.Sprintf("{kind: Service, apiVersion: v1, metadata: {name: %s}, spec: {selector: %s, ports: [{port: 80}]}}", name, selector)
 }
 
 func TestHostSplit(t *testing.T) {
@@ -513,7 +513,7 @@ func TestReadsWhatItWrote(t *testing.T) {
 	}
 	put(t, r, split(2, v2, 1000)) // and what is written next is not a conflict
 	c.stale = nil
-	c.write(t, "VirtualService", "my-app-vs", func(o map[string]any) { setWeights(o, "http", map[string]int64{"v1": 100, "v2": 0}) })
+	c.write(t, "VirtualService", "my-app-vs", func(o map[string]any) { setWeights(o, "http", 0, false, map[string]int64{"v1": 100, "v2": 0}) })
 	if got := observe(t, r); got.Weights[v2] != 0 {
 		t.Errorf("a later write of somebody else is hidden: seen %v", got.Weights)
 	}

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/serin-dev/serin/internal/rollout"
 )
@@ -22,6 +23,8 @@ type Version struct {
 type Service struct {
 	Name, Namespace string
 	Selector        map[string]string
+	Ports           []int32   // that callers use
+	Created         time.Time // zero: long ago
 }
 
 // Subset is one subset of a DestinationRule.
@@ -101,18 +104,53 @@ func (v View) whose(destination any) (value string, undivided, ours bool) {
 		return value, false, ours
 	}
 	name, namespace, ok := serviceOf(host)
-	if !ok || subset != "" {
+	if !ok || subset != "" || v.Rule != nil {
 		return "", false, false
 	}
-	for _, s := range v.Services {
-		if s.Name == name && s.Namespace == namespace && v.Rule == nil {
-			if value := v.selected(s.Selector); value != "" {
-				return value, false, true
+	s := v.service(name, namespace)
+	if s == nil {
+		value = v.calledLike(name, namespace)
+		return value, false, value != ""
+	}
+	if value := v.selected(s.Selector); value != "" {
+		return value, false, true
+	}
+	undivided = v.ofTheApplication(s.Selector)
+	return "", undivided, undivided
+}
+
+func (v View) service(name, namespace string) *Service {
+	i := slices.IndexFunc(v.Services, func(s Service) bool { return s.Name == name && s.Namespace == namespace })
+	if i < 0 {
+		return nil
+	}
+	return &v.Services[i]
+}
+
+// calledLike is the version that a Service which is not there stands for: the
+// one after which it is called as the Service of another version is called
+// after that one. It was there, or its author means to add it; to take it for
+// somebody else's would be to divide what is left over once more.
+func (v View) calledLike(name, namespace string) string {
+	for _, one := range v.Versions {
+		value := v.value(one.Revision)
+		for _, s := range v.Services {
+			if had := v.selected(s.Selector); had != "" && had != value && s.Namespace == namespace && renamed(s.Name, had, value) == name {
+				return value
 			}
-			return "", v.ofTheApplication(s.Selector), v.ofTheApplication(s.Selector)
 		}
 	}
-	return "", false, false
+	return ""
+}
+
+// renamed is what the Service of one version would be called if it were
+// another's; empty where its name does not say whose it is.
+func renamed(name, from, to string) string {
+	from, to = strings.ToLower(from), strings.ToLower(to)
+	if from == "" || !strings.Contains(name, from) {
+		return ""
+	}
+	return strings.ReplaceAll(name, from, to)
 }
 
 // valueOf is the version that a subset of the rule stands for. A subset that
