@@ -120,7 +120,9 @@ func (c *cluster) serve(t *testing.T, made time.Time, version string) {
 
 func byService(cfg *Config) {
 	cfg.Targets[0].DestinationRule = ""
-	cfg.Versions = func(context.Context) ([]Version, error) { return append(slices.Clone(versions), Version{v3, pods("v3")}), nil }
+	cfg.Versions = func(context.Context) ([]Version, error) {
+		return append(slices.Clone(versions), Version{v3, pods("v3")}), nil
+	}
 }
 
 func waits(t *testing.T, r *Router, want rollout.Traffic, after time.Duration) {
