@@ -8,6 +8,8 @@ import (
 	"net"
 	"net/http"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -23,7 +25,7 @@ type Kept struct {
 type front struct {
 	net.Listener
 	g     *Gateway
-	tls   bool
+	tls   *tls.Config   // nil: not encrypted
 	room  chan struct{} // a place for each connection; nil = no bound
 	first chan net.Conn // connections that another gateway kept
 
@@ -32,8 +34,8 @@ type front struct {
 	done  chan struct{} // closed when nothing is accepted any more
 }
 
-func (g *Gateway) newFront(l net.Listener, kept []Kept, tls bool) *front {
-	f := &front{Listener: l, g: g, tls: tls, first: make(chan net.Conn, len(kept)),
+func (g *Gateway) newFront(l net.Listener, kept []Kept, c *tls.Config) *front {
+	f := &front{Listener: l, g: g, tls: c, first: make(chan net.Conn, len(kept)),
 		ended: make(chan struct{}), done: make(chan struct{})}
 	if n := g.o.MaxConnections; n > 0 {
 		f.room = make(chan struct{}, n)
@@ -77,10 +79,13 @@ func (f *front) Accept() (net.Conn, error) {
 			return nil, err
 		}
 	}
-	c := &frontConn{Conn: nc, f: f, over: make(chan struct{})}
+	c := &frontConn{Conn: nc, raw: nc, f: f, since: time.Now()}
 	if b, ok := nc.(*readBefore); ok {
-		c.Conn, c.before = b.Conn, b.read
-		c.dirty, c.since = len(b.read) > 0, time.Now()
+		c.Conn, c.raw, c.before = b.Conn, b.Conn, b.read
+		c.dirty = len(b.read) > 0
+	}
+	if f.tls != nil {
+		c.Conn = tls.Server(nc, f.tls)
 	}
 	f.g.fronts.add(c)
 	return c, nil
@@ -102,30 +107,39 @@ type readBefore struct {
 	read []byte
 }
 
-// frontConn is a client's connection. It may be taken while it rests: then its
-// server sees it end, and its bytes are nobody's.
+// frontConn is a client's connection, decrypted. It may be taken while it rests,
+// if it came as it is: then its server sees it end, and its bytes are nobody's.
 //
 // Invariant: a byte that was read from the client is given to the server or is
 // in before, whatever happens when.
 type frontConn struct {
 	net.Conn
-	f    *front
-	over chan struct{} // closed when the server has done with it
+	raw net.Conn // under the encryption; Conn where there is none
+	f   *front
 
 	mu     sync.Mutex
 	state  http.ConnState
-	since  time.Time // of the state, or of the first byte of a request's head
+	since  time.Time // of the state, of the first byte of a request's head, or of the farewell's answer
 	before []byte    // to be read first; of a taken connection: what it goes on with
 	dirty  bool      // something was read since it rested last
 	magic  [3]byte   // the first bytes of all
 	magicN int
+	in     frames
+	parted bool // HTTP/2: the client has answered the farewell
 	taken  bool
 	closed bool // by the server; of HTTP/2, while the gateway leaves: only noted
-	ended  bool // over is closed
+	ended  bool // the server has done with it
 	stream bool // carries an answer without a foreseeable end
+	failed bool // the handshake, and that was said
+	secret *tls.ConnectionState
+
+	framed  atomic.Bool // it is HTTP/2
+	writing sync.Mutex  // guards what follows, once framed
+	out     frames
+	told    bool // the farewell
 }
 
-// http2 says whether the client speaks HTTP/2 without TLS. Called with mu held.
+// http2 says whether the client speaks HTTP/2. Called with mu held.
 func (c *frontConn) http2() bool { return c.magicN == 3 && string(c.magic[:]) == "PRI" }
 
 // Read gives nothing of a connection that was taken.
@@ -147,6 +161,9 @@ func (c *frontConn) Read(p []byte) (int, error) {
 		return 0, io.EOF
 	}
 	c.note(p[:n])
+	if err != nil && c.f.tls != nil {
+		c.noHandshake(err)
+	}
 	return n, err
 }
 
@@ -155,10 +172,62 @@ func (c *frontConn) note(b []byte) {
 	if len(b) == 0 {
 		return
 	}
-	c.magicN += copy(c.magic[c.magicN:], b)
+	if c.magicN < len(c.magic) {
+		before := c.magicN
+		if c.magicN += copy(c.magic[before:], b); c.http2() {
+			c.in = frames{n: frameHead, left: prefaceLen - before} // the preface, as if it were a frame's payload
+			c.framed.Store(true)
+		}
+	}
+	if c.framed.Load() && c.in.follow(b) {
+		c.parted, c.since = true, time.Now()
+	}
 	if !c.dirty {
 		c.dirty, c.since = true, time.Now()
 	}
+}
+
+// noHandshake says once, to who forgot the encryption, that it is needed. Called
+// with mu held.
+func (c *frontConn) noHandshake(err error) {
+	if c.failed || c.magicN > 0 {
+		return
+	}
+	c.failed = true
+	c.f.g.o.Logger.Debug("TLS handshake", "client", c.raw.RemoteAddr(), "error", err)
+	var re tls.RecordHeaderError
+	if errors.As(err, &re) && re.Conn != nil {
+		switch string(re.RecordHeader[:]) {
+		case "GET /", "HEAD ", "POST ", "PUT /", "OPTIO":
+			_, _ = io.WriteString(c.raw, "HTTP/1.0 400 Bad Request\r\n\r\nThis address is for HTTPS; the request came without encryption.\n")
+		}
+	}
+}
+
+// secured gives what is known of the connection's encryption; nil: there is none.
+func (c *frontConn) secured() *tls.ConnectionState {
+	t, ok := c.Conn.(*tls.Conn)
+	if !ok {
+		return nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.secret == nil {
+		state := t.ConnectionState()
+		c.secret = &state
+	}
+	return c.secret
+}
+
+// silent says whether nothing of what the client sent waits to be read.
+func (c *frontConn) silent() (yes bool) {
+	yes = true
+	if sc, ok := c.raw.(syscall.Conn); ok {
+		if raw, err := sc.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { yes = quiet(fd) })
+		}
+	}
+	return yes
 }
 
 // SetReadDeadline does not bring a taken connection's reader back.
@@ -192,7 +261,7 @@ func (c *frontConn) take() bool {
 
 func (c *frontConn) takeLocked() bool {
 	resting := c.state == http.StateNew || c.state == http.StateIdle
-	if c.f.tls || c.closed || c.dirty || c.taken || !resting || c.http2() {
+	if c.f.tls != nil || c.closed || c.dirty || c.taken || !resting || c.http2() {
 		return c.taken
 	}
 	c.taken = true
@@ -210,7 +279,7 @@ func (c *frontConn) Close() error {
 	if !c.taken && !c.closed && c.f.g.leaving.Load() && !c.f.g.hurry.Load() {
 		switch {
 		case c.takeLocked():
-		case !c.f.tls && c.state == http.StateIdle && (c.dirty || c.http2()):
+		case c.state == http.StateIdle && (c.dirty || c.http2() || !c.silent()):
 			return nil
 		}
 	}
@@ -226,7 +295,11 @@ func (c *frontConn) closeLocked() error {
 		return net.ErrClosed
 	}
 	c.closed = true
-	err := c.Conn.Close()
+	nc := c.Conn
+	if c.f.g.hurry.Load() {
+		nc = c.raw // nobody waits for room to say goodbye in
+	}
+	err := nc.Close()
 	c.endLocked()
 	return err
 }
@@ -237,7 +310,6 @@ func (c *frontConn) endLocked() {
 		return
 	}
 	c.ended = true
-	close(c.over)
 	if !c.taken {
 		c.f.g.fronts.remove(c)
 	}
@@ -248,8 +320,8 @@ func (c *frontConn) endLocked() {
 
 // stateChanged is the server's ConnState.
 func stateChanged(nc net.Conn, state http.ConnState) {
-	c := frontOf(nc)
-	if c == nil {
+	c, ok := nc.(*frontConn)
+	if !ok {
 		return
 	}
 	c.mu.Lock()
@@ -270,30 +342,28 @@ func stateChanged(nc net.Conn, state http.ConnState) {
 	}
 }
 
-// frontOf gives the connection under a server's.
-func frontOf(nc net.Conn) *frontConn {
-	if t, ok := nc.(*tls.Conn); ok {
-		nc = t.NetConn()
+// frontOf gives the connection that a request came on; nil: none of ours.
+func frontOf(ctx context.Context) *frontConn {
+	if guard, ok := ctx.Value(guardKey{}).(*connGuard); ok {
+		c, _ := guard.nc.(*frontConn)
+		return c
 	}
-	c, _ := nc.(*frontConn)
-	return c
+	return nil
 }
 
 // streams notes that the answer on a connection has no foreseeable end.
 func (x *exchange) streams() {
-	if guard, ok := x.ctx.Value(guardKey{}).(*connGuard); ok {
-		if c := frontOf(guard.nc); c != nil {
-			c.mu.Lock()
-			c.stream = true
-			c.mu.Unlock()
-		}
+	if c := frontOf(x.ctx); c != nil {
+		c.mu.Lock()
+		c.stream = true
+		c.mu.Unlock()
 	}
 }
 
 // leaves says whether the answer must tell the client to come again on another
-// connection: its own cannot be kept.
+// connection: its own cannot be kept. Over HTTP/2 the farewell has told it.
 func (x *exchange) leaves() bool {
-	return x.g.leaving.Load() && (x.r.TLS != nil || x.r.ProtoMajor == 2)
+	return x.g.leaving.Load() && x.r.TLS != nil && x.r.ProtoMajor == 1
 }
 
 // fronts are the client connections of a gateway.
@@ -332,9 +402,9 @@ const (
 	// longRequest is how old a request is that is waited for while new ones are
 	// still taken: those that come later wait in the listener for what is left.
 	longRequest = time.Second
-	// leaveAfter is how long clients that cannot be kept (TLS, HTTP/2) have for
-	// one more request, after which they are told to go, and how long the head of
-	// a request may take that had begun.
+	// leaveAfter is how long an encrypted connection of HTTP/1 must have rested to
+	// be closed: who uses it is told to go with its next answer instead. The head
+	// of a request that has begun may take as long.
 	leaveAfter = time.Second
 	lookEvery  = 2 * time.Millisecond
 )
@@ -343,9 +413,10 @@ const (
 // and clients. First, for at most patience, it waits for requests that take
 // long, and serves as ever. Then it accepts no more (the listeners stay open),
 // ends event streams and upgraded connections, and answers what has begun, for
-// at most patience. It gives the HTTP/1 connections without TLS that rest; the
-// others are told to come again and closed. What was still in flight is cut; the
-// error says how many connections that were.
+// at most patience. It gives the HTTP/1 connections without TLS that rest. The
+// others are told to come again, over HTTP/2 by a farewell and over TLS with
+// their next answer, and are closed once they rest. What was still in flight is
+// cut; the error says how many connections that were.
 //
 // Serve returns http.ErrServerClosed. Close must still be called.
 func (g *Gateway) Leave(ctx context.Context, patience time.Duration) ([]Kept, error) {
@@ -365,22 +436,25 @@ func (g *Gateway) Leave(ctx context.Context, patience time.Duration) ([]Kept, er
 		<-f.done
 	}
 	g.eachEndpoint(func(e *endpoint) { e.endStreams() })
+	var work sync.WaitGroup
 	for _, c := range g.fronts.list() {
 		c.take()
+		if c.framed.Load() {
+			work.Go(c.announce)
+		}
 	}
 	soon, cancel := context.WithTimeout(ctx, min(leaveAfter, patience))
 	defer cancel()
-	g.fronts.until(soon, func(_ time.Time, c *frontConn) bool { return c.ended })
+	g.fronts.until(soon, func(now time.Time, c *frontConn) bool { return c.ended || c.rests(now) })
 	last, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	var work sync.WaitGroup
 	for _, srv := range servers {
 		work.Go(func() { _ = srv.Shutdown(last) })
 	}
-	for _, c := range g.fronts.list() {
-		c.late()
-	}
-	g.fronts.until(last, func(_ time.Time, c *frontConn) bool { return c.ended })
+	g.fronts.until(last, func(now time.Time, c *frontConn) bool {
+		c.late(now)
+		return c.ended
+	})
 	g.hurry.Store(true)
 	cut := 0
 	var kept []Kept
@@ -414,11 +488,23 @@ func (e *LeaveError) Error() string {
 	return "gateway: leaving: some connections were cut in the middle of a request"
 }
 
-// late closes a connection on which a head has begun and does not come.
-func (c *frontConn) late() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.dirty && !c.ended && !c.http2() && c.state != http.StateActive && c.state != http.StateHijacked && time.Since(c.since) >= leaveAfter {
+// rests says whether nothing is lost when the server ends the connection now.
+// Called with mu held.
+func (c *frontConn) rests(now time.Time) bool {
+	switch {
+	case c.http2():
+		return c.parted && c.state == http.StateIdle && now.Sub(c.since) >= quietFor
+	case c.f.tls != nil && c.state == http.StateIdle && !c.dirty:
+		return now.Sub(c.since) >= leaveAfter && c.silent()
+	}
+	return false
+}
+
+// late closes a connection of HTTP/1 that rests, or on which a head has begun and
+// does not come. Called with mu held.
+func (c *frontConn) late(now time.Time) {
+	waits := c.state == http.StateNew || c.state == http.StateIdle
+	if !c.ended && !c.taken && waits && !c.http2() && now.Sub(c.since) >= leaveAfter && (c.dirty || c.silent()) {
 		_ = c.closeLocked()
 	}
 }

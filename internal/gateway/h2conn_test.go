@@ -25,6 +25,12 @@ func newH2Conn(t testing.TB, addr string) *h2Conn {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return newH2ConnOn(t, nc)
+}
+
+// newH2ConnOn begins to speak HTTP/2 on a connection.
+func newH2ConnOn(t testing.TB, nc net.Conn) *h2Conn {
+	t.Helper()
 	t.Cleanup(func() { nc.Close() })
 	c := &h2Conn{t: t, nc: nc, fr: http2.NewFramer(nc, nc)}
 	c.enc = hpack.NewEncoder(&c.buf)

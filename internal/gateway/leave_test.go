@@ -19,6 +19,9 @@ import (
 	"github.com/serin-dev/serin/internal/gateway"
 )
 
+// patience bounds every wait for what must come; nothing is expected to need it.
+const patience = 60 * time.Second
+
 // relayed is a listener that one gateway after another serves.
 type relayed struct {
 	t    *testing.T
@@ -143,7 +146,7 @@ func TestClientsAreHandedOn(t *testing.T) {
 				default:
 				}
 				id := fmt.Sprintf("h%d-%d", i, n)
-				req, _ := http.NewRequest("POST", "http://"+addr+"/", strings.NewReader("0123456789"))
+				req := sentOnce("http://"+addr+"/", "0123456789")
 				req.Header.Set("X-Request-Id", id)
 				sent.Add(1)
 				resp, err := h2.Do(req)
@@ -178,7 +181,7 @@ func TestClientsAreHandedOn(t *testing.T) {
 	begun := time.Now()
 	for range 20 {
 		enough(150)
-		if err := r.leave(20 * time.Second); err != nil {
+		if err := r.leave(patience); err != nil {
 			t.Errorf("leaving: %v", err)
 		}
 		r.next()
@@ -249,7 +252,7 @@ func TestLeaving(t *testing.T) {
 	}()
 	<-arrived
 	left := make(chan error, 1)
-	go func() { left <- r.leave(20 * time.Second) }()
+	go func() { left <- r.leave(patience) }()
 	// The stream's end says that it has begun to leave.
 	if rest, err := io.ReadAll(sse.Body); err != nil || len(rest) != 0 {
 		t.Errorf("the stream ended with %q, %v", rest, err)
@@ -375,7 +378,7 @@ func TestLeavingWhileAStreamBegins(t *testing.T) {
 	}()
 	<-arrived
 	left := make(chan error, 1)
-	go func() { left <- r.leave(20 * time.Second) }()
+	go func() { left <- r.leave(patience) }()
 	for { // it has begun to leave when nobody is accepted any more
 		nc, err := net.Dial("tcp", r.l.Addr().String())
 		if err != nil {
@@ -399,15 +402,50 @@ func TestLeavingWhileAStreamBegins(t *testing.T) {
 	r.next()
 }
 
-// Clients over TLS are told to come again with their next answer: who asks all
-// the while, over HTTP/1 or HTTP/2, sees no failure, though its connection
-// cannot be kept.
+// sentOnce is a request that net/http cannot repeat: its body cannot be read
+// twice. (A connection that turns out to be leaving before anything was sent on
+// it may be exchanged: net/http closes the body then, and asks for it again.)
+func sentOnce(url, body string) *http.Request {
+	b := &onceRead{Reader: strings.NewReader(body)}
+	req, _ := http.NewRequest("POST", url, b)
+	req.ContentLength = int64(len(body))
+	req.GetBody = func() (io.ReadCloser, error) {
+		if b.begun.Load() {
+			return nil, errors.New("was sent, and would have to be sent again")
+		}
+		return b, nil
+	}
+	return req
+}
+
+type onceRead struct {
+	io.Reader
+	begun atomic.Bool
+}
+
+func (b *onceRead) Read(p []byte) (int, error) {
+	b.begun.Store(true)
+	return b.Reader.Read(p)
+}
+
+func (b *onceRead) Close() error { return nil }
+
+// Clients over TLS are told to come again: who asks all the while, over HTTP/1
+// or HTTP/2, sees no failure and causes nothing twice, though its connection
+// cannot be kept and it cannot repeat a request.
 func TestClientsOverTLSComeAgain(t *testing.T) {
 	certs, err := gateway.LoadCertificates(nil, certificate(t, t.TempDir(), "a.test", 1))
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := newBackend(t, says("ok"))
+	var mu sync.Mutex
+	served := map[string]int{}
+	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		served[r.Header.Get("X-Request-Id")]++
+		mu.Unlock()
+		_, _ = io.Copy(io.Discard, r.Body)
+	})
 	r := newRelayedTLS(t, table(1, all("v1"), version("v1", b.addr)), certs)
 	addr := r.l.Addr().String()
 	stop := make(chan struct{})
@@ -416,42 +454,52 @@ func TestClientsOverTLSComeAgain(t *testing.T) {
 	for i := range 8 {
 		tr := &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, ForceAttemptHTTP2: i%2 == 0}
 		t.Cleanup(tr.CloseIdleConnections)
-		work.Go(func() {
-			for {
-				select {
-				case <-stop:
-					return
-				default:
-				}
-				body := io.Reader(strings.NewReader("0123456789"))
-				if i%2 == 1 {
-					body = io.MultiReader(body) // net/http cannot send it again
-				}
-				sent.Add(1)
-				resp, err := (&http.Client{Transport: tr}).Post("https://"+addr+"/", "text/plain", body)
-				if err == nil {
-					_, err = io.Copy(io.Discard, resp.Body)
-					resp.Body.Close()
-					if err == nil && (resp.StatusCode != 200 || (resp.ProtoMajor == 2) != (i%2 == 0)) {
-						err = fmt.Errorf("%s %s", resp.Proto, resp.Status)
+		for k := range 1 + 3*(1-i%2) { // several streams on one connection
+			work.Go(func() {
+				for n := 0; ; n++ {
+					select {
+					case <-stop:
+						return
+					default:
+					}
+					req := sentOnce("https://"+addr+"/", "0123456789")
+					req.Header.Set("X-Request-Id", fmt.Sprintf("%d-%d-%d", i, k, n))
+					sent.Add(1)
+					resp, err := tr.RoundTrip(req)
+					if err == nil {
+						_, err = io.Copy(io.Discard, resp.Body)
+						resp.Body.Close()
+						if err == nil && (resp.StatusCode != 200 || (resp.ProtoMajor == 2) != (i%2 == 0)) {
+							err = fmt.Errorf("%s %s", resp.Proto, resp.Status)
+						}
+					}
+					if err != nil && failed.Add(1) <= 5 {
+						t.Errorf("client %d: %v", i, err)
 					}
 				}
-				if err != nil && failed.Add(1) <= 5 {
-					t.Errorf("client %d: %v", i, err)
-				}
-			}
-		})
+			})
+		}
 	}
-	for range 10 {
-		for was := sent.Load(); sent.Load() < was+100; {
+	for range 20 {
+		for was := sent.Load(); sent.Load() < was+200; {
 			time.Sleep(time.Millisecond)
 		}
-		if err := r.leave(20 * time.Second); err != nil {
+		if err := r.leave(patience); err != nil {
 			t.Errorf("leaving: %v", err)
 		}
 		r.next()
 	}
 	close(stop)
 	work.Wait()
-	t.Logf("%d requests over 10 gateways, %d failed", sent.Load(), failed.Load())
+	mu.Lock()
+	defer mu.Unlock()
+	if int64(len(served)) != sent.Load() {
+		t.Errorf("%d requests sent, %d answered by the application", sent.Load(), len(served))
+	}
+	for id, n := range served {
+		if n != 1 {
+			t.Errorf("%s was made %d times", id, n)
+		}
+	}
+	t.Logf("%d requests over 20 gateways, %d failed", sent.Load(), failed.Load())
 }

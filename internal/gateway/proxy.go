@@ -53,6 +53,9 @@ type result struct {
 
 // ServeHTTP routes one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if c := frontOf(r.Context()); c != nil {
+		r.TLS = c.secured()
+	}
 	if g.o.Before != nil && g.o.Before(w, r) {
 		return
 	}
@@ -579,7 +582,7 @@ func (x *exchange) sendHead(v *version, resp *http.Response) {
 	}
 	x.leaveEarly()
 	if x.leaves() {
-		h["Connection"] = []string{"close"} // over HTTP/2 net/http makes a GOAWAY of it
+		h["Connection"] = []string{"close"}
 	}
 	x.begun = true
 	x.w.WriteHeader(resp.StatusCode)

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -32,21 +33,16 @@ var ErrNotBegun = fmt.Errorf("gateway: nothing is served any more: %w", http.Err
 // Continue is Serve that begins with connections that another gateway kept, see
 // Leave.
 func (g *Gateway) Continue(l net.Listener, kept []Kept) error {
-	return g.serve(g.newFront(l, kept, false), nil)
+	return g.serve(g.newFront(l, kept, nil))
 }
 
-func (g *Gateway) serve(f *front, c *tls.Config) (err error) {
+func (g *Gateway) serve(f *front) error {
 	srv, err := g.newServer(f)
 	if err != nil {
 		return err
 	}
 	defer close(f.done)
-	if c == nil {
-		err = srv.Serve(f)
-	} else {
-		srv.TLSConfig = c
-		err = srv.ServeTLS(f, "", "")
-	}
+	err = srv.Serve(f)
 	if g.leaving.Load() {
 		return http.ErrServerClosed
 	}
@@ -60,10 +56,17 @@ func (g *Gateway) ServeTLS(l net.Listener, certs *Certificates) error {
 
 // ServeTLSConfig is ServeTLS for who has certificates of another kind. Protocols
 // in NextProtos beyond HTTP's are spoken as far as c itself does.
+//
+// The server is given what was decrypted: it knows HTTP/2 by its first bytes.
 func (g *Gateway) ServeTLSConfig(l net.Listener, c *tls.Config) error {
 	c = c.Clone()
 	c.MinVersion = max(c.MinVersion, tls.VersionTLS12)
-	return g.serve(g.newFront(l, nil, true), c)
+	for _, p := range []string{"h2", "http/1.1"} {
+		if !slices.Contains(c.NextProtos, p) {
+			c.NextProtos = append(c.NextProtos[:len(c.NextProtos):len(c.NextProtos)], p)
+		}
+	}
+	return g.serve(g.newFront(l, nil, c))
 }
 
 func (g *Gateway) newServer(l *front) (*http.Server, error) {
