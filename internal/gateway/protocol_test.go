@@ -21,6 +21,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -116,6 +117,19 @@ func TestSwitchingUnaskedIsRefused(t *testing.T) {
 }
 
 func TestDrainEndsStreamsAfterTheirOwnTimeout(t *testing.T) {
+	for name, o := range map[string]gateway.Options{
+		"Shorter": {DrainTimeout: patience, StreamDrainTimeout: 100 * time.Millisecond},
+		"Longer":  {DrainTimeout: 3 * time.Second, StreamDrainTimeout: 3100 * time.Millisecond}, // which the end itself may take, too
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			drainEndsStreams(t, o)
+		})
+	}
+}
+
+func drainEndsStreams(t *testing.T, o gateway.Options) {
+	o.VersionHeader = "X-V"
 	sse := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "text/event-stream")
 		io.WriteString(w, "data: 1\n\n")
@@ -123,7 +137,7 @@ func TestDrainEndsStreamsAfterTheirOwnTimeout(t *testing.T) {
 		<-r.Context().Done()
 	})
 	ws := webSocketEcho(t)
-	f := newFront(t, gateway.Options{VersionHeader: "X-V", DrainTimeout: 20 * time.Millisecond, StreamDrainTimeout: 200 * time.Millisecond})
+	f := newFront(t, o)
 	f.swap(t, table(1, all("v1"), version("v1", ws)))
 	_, br := openWebSocket(t, f.addr, "")
 	expect(t, br, "hello")
@@ -138,11 +152,15 @@ func TestDrainEndsStreamsAfterTheirOwnTimeout(t *testing.T) {
 		t.Errorf("a stream is counted when it begins: %+v", e)
 	}
 	f.swap(t, gateway.Table{Number: 3})
+	var drained sync.WaitGroup
 	for _, addr := range []string{ws, sse.addr} {
-		if err := f.Drain(context.Background(), addr); err != nil {
-			t.Error(err)
-		}
+		drained.Go(func() {
+			if err := f.Drain(context.Background(), addr); err != nil {
+				t.Error(err)
+			}
+		})
 	}
+	drained.Wait()
 	if rest, err := io.ReadAll(resp.Body); err != nil || len(rest) != 0 {
 		t.Errorf("the event stream ended with %q, %v; want a clean end, so that the client comes again", rest, err)
 	}
