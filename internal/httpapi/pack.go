@@ -9,11 +9,11 @@ import (
 	"github.com/serin-dev/serin/internal/rollout"
 )
 
-// packAbove is from how many rollouts on those at rest are kept packed: what
-// they decided is most of a view, and nobody looks at most of them.
+// packAbove is from how many rollouts on they are kept packed: what they
+// decided is most of a view, and nobody looks at most of them.
 const packAbove = 256
 
-// packed is what a rollout at rest decided and how its releases ended, small.
+// packed is what a rollout decided and how its releases ended, small.
 type packed struct {
 	n, decisions, history int // of what was packed: the same means the same
 	b                     []byte
@@ -26,7 +26,7 @@ type unpacked struct {
 
 // pack takes those parts out of a view. Nil: it is kept as it is.
 func pack(v *RolloutView, old *packed) (*RolloutView, *packed) {
-	if v.Phase != rollout.Idle || len(v.Decisions) == 0 {
+	if len(v.Decisions) == 0 {
 		return v, nil
 	}
 	lean := *v
@@ -34,18 +34,11 @@ func pack(v *RolloutView, old *packed) (*RolloutView, *packed) {
 	if old != nil && old.n == v.N && old.decisions == len(v.Decisions) && old.history == len(v.History) {
 		return &lean, old // decisions are numbered and never change
 	}
-	var b bytes.Buffer
-	z, err := flate.NewWriter(&b, flate.BestSpeed)
-	if err == nil {
-		err = json.NewEncoder(z).Encode(unpacked{v.Decisions, v.History})
-	}
-	if err == nil {
-		err = z.Close()
-	}
+	text, err := json.Marshal(unpacked{v.Decisions, v.History})
 	if err != nil { // a number that is none
 		return v, nil
 	}
-	return &lean, &packed{n: v.N, decisions: len(v.Decisions), history: len(v.History), b: bytes.Clone(b.Bytes())}
+	return &lean, &packed{n: v.N, decisions: len(v.Decisions), history: len(v.History), b: deflate(text)}
 }
 
 // unpack puts them back into a copy.

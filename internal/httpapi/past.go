@@ -108,10 +108,12 @@ var verdictLetter = map[analysis.Verdict]byte{
 
 // Bounds of what is kept.
 const (
+	earliest = math.MinInt64 // milliseconds
+
 	fineStep, fineKept     = time.Second, 300
 	coarseStep, coarseKept = 10 * time.Second, 8640 // a day
-	// pointBudget bounds the points of all rollouts together: about 300 bytes
-	// each. Who has the most gives first.
+	// pointBudget bounds the points of all rollouts together, of about 100 bytes
+	// each once they are a block. Who has the most gives first.
 	pointBudget = 60000
 	sparkPoints = 24
 )
@@ -128,9 +130,56 @@ type past struct {
 // track is one rollout's. coarse is older than fine, or the same age: a point
 // of coarse is one of fine.
 type track struct {
-	fine, coarse []*point
+	fine, coarse run
 	last         *frame // of the newest view
 	moving       bool   // it was under way at the newest point
+
+	fineAt, coarseAt int64 // when the newest of each was; of no meaning while there is none
+	coarseN          int   // the last decision by then
+	rise             rise
+}
+
+// rise is the canary's weight over the release that is under way.
+type rise struct {
+	started *time.Time
+	points  int // of coarse
+	last    int64
+	steps   []riseStep // where it changed
+}
+
+type riseStep struct {
+	at  int64
+	set rollout.Weight
+}
+
+const maxRiseSteps = 64
+
+func (r *rise) add(started *time.Time, at int64, set rollout.Weight) {
+	if !sameInstant(r.started, started) {
+		*r = rise{started: started}
+	}
+	r.points++
+	r.last = at
+	if n := len(r.steps); n == 0 || r.steps[n-1].set != set {
+		r.steps = append(r.steps[max(0, n+1-maxRiseSteps):], riseStep{at, set})
+	}
+}
+
+// spark is some of it, evenly in time, in percent.
+func (r *rise) spark() []int {
+	if len(r.steps) == 0 {
+		return nil
+	}
+	out := make([]int, min(sparkPoints, r.points))
+	from, k := r.steps[0].at, 0
+	for i := range out {
+		at := from + (r.last-from)*int64(i+1)/int64(len(out))
+		for k+1 < len(r.steps) && r.steps[k+1].at <= at {
+			k++
+		}
+		out[i] = int(r.steps[k].set) / 100
+	}
+	return out
 }
 
 // point is one instant.
@@ -168,7 +217,7 @@ func (p *past) remove(ref Ref) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if t := p.by[ref]; t != nil {
-		p.points -= len(t.fine) + len(t.coarse)
+		p.points -= t.size()
 		delete(p.by, ref)
 	}
 }
@@ -192,13 +241,13 @@ func (p *past) add(ref Ref, v RolloutView) {
 	}
 	now := v.Time.UnixMilli()
 	last := int64(math.MinInt64)
-	if n := len(t.fine); n > 0 {
-		last = t.fine[n-1].at
+	if t.fine.n > 0 {
+		last = t.fineAt
 	}
 	switch {
 	case now < last:
-		p.points -= len(t.fine) + len(t.coarse)
-		t.fine, t.coarse = nil, nil
+		p.points -= t.size()
+		t.fine, t.coarse, t.rise = run{}, run{}, rise{}
 	case now < last+fineStep.Milliseconds()*9/10 && moving == t.moving && t.last != nil && sameFrame(t.last.view, v):
 		return
 	}
@@ -210,32 +259,30 @@ func (p *past) add(ref Ref, v RolloutView) {
 		t.last = frameOf(v)
 	}
 	pt := pointOf(v, t.last, now)
-	p.points++
-	t.fine = keep(append(t.fine, pt), fineKept, &p.points)
-	if n := len(t.coarse); n == 0 || now >= t.coarse[n-1].at+coarseStep.Milliseconds() || !moving || t.coarse[n-1].frame.view.N != v.N {
+	p.points -= t.size()
+	if t.coarse.n == 0 || now >= t.coarseAt+coarseStep.Milliseconds() || !moving || t.coarseN != v.N {
 		pt.sentence, pt.message = v.Sentence, v.Message
-		p.points++
-		t.coarse = keep(append(t.coarse, pt), coarseKept, &p.points)
+		t.coarse.add(pt)
+		t.coarse.keep(coarseKept)
+		t.coarseAt, t.coarseN = now, v.N
+		t.rise.add(v.Started, now, pt.set)
 	}
+	t.fine.add(pt)
+	t.fine.keep(fineKept)
+	t.fineAt = now
+	p.points += t.size()
 	for p.points > p.budget {
 		p.forget()
 	}
 }
 
-// keep drops the oldest beyond n, seldom enough to cost nothing.
-func keep(ps []*point, n int, total *int) []*point {
-	if len(ps) <= n+n/8 {
-		return ps
-	}
-	*total -= len(ps) - n
-	return append(make([]*point, 0, n+n/8+1), ps[len(ps)-n:]...)
-}
+func (t *track) size() int { return t.fine.n + t.coarse.n }
 
 // forget takes the older half of the longest track.
 func (p *past) forget() {
 	var longest *track
 	for _, t := range p.by {
-		if longest == nil || len(t.fine)+len(t.coarse) > len(longest.fine)+len(longest.coarse) {
+		if longest == nil || t.size() > longest.size() {
 			longest = t
 		}
 	}
@@ -243,12 +290,10 @@ func (p *past) forget() {
 		p.points = 0
 		return
 	}
-	half := func(ps []*point) []*point {
-		n := (len(ps) + 1) / 2
-		p.points -= n
-		return slices.Clone(ps[n:])
-	}
-	longest.fine, longest.coarse = half(longest.fine), half(longest.coarse)
+	p.points -= longest.size()
+	longest.fine.halve()
+	longest.coarse.halve()
+	p.points += longest.size()
 }
 
 func frameOf(v RolloutView) *frame {
@@ -258,6 +303,7 @@ func frameOf(v RolloutView) *frame {
 	}
 	f.view.Decisions, f.view.History, f.view.Figures = nil, nil, nil
 	f.view.Sentence, f.view.Message = "", ""
+	f.view.Offers = nil
 	return f
 }
 
@@ -278,8 +324,8 @@ func sameMetrics(ms []metricName, fs []analysis.Figure) bool {
 	return slices.EqualFunc(ms, fs, func(m metricName, f analysis.Figure) bool { return m.name == f.Metric && m.unit == f.Unit })
 }
 
-func pointOf(v RolloutView, f *frame, now int64) *point {
-	pt := &point{
+func pointOf(v RolloutView, f *frame, now int64) point {
+	pt := point{
 		at: now, set: v.WeightSet, seen: nan, frame: f, verdict: '-',
 		rollback: float32(v.Evidence.Rollback), advance: float32(v.Evidence.Advance),
 		exposed: float32(v.Exposed), harmed: float32(v.Harmed),
@@ -308,32 +354,42 @@ func pointOf(v RolloutView, f *frame, now int64) *point {
 	return pt
 }
 
-// all gives a track's points, oldest first and each once.
-func (t *track) all() []*point {
-	if len(t.fine) == 0 {
-		return t.coarse
+// points1 gives a rollout's points, oldest first and each once: all that there
+// are from an instant on, and perhaps some before it.
+func (p *past) points1(ref Ref, from int64) []point {
+	p.mu.Lock()
+	t := p.by[ref]
+	if t == nil {
+		p.mu.Unlock()
+		return nil
 	}
+	fine, coarse := t.fine.copied(), t.coarse.copied()
+	p.mu.Unlock()
+	newest := fine.points(from)
+	first, ok := fine.first()
+	if !ok {
+		return coarse.points(from)
+	}
+	if len(newest) > 0 && newest[0].at <= from {
+		return newest
+	}
+	out := coarse.points(from)
 	i := 0
-	for i < len(t.coarse) && t.coarse[i].at < t.fine[0].at {
+	for i < len(out) && out[i].at < first {
 		i++
 	}
-	return append(slices.Clone(t.coarse[:i]), t.fine...)
-}
-
-func (p *past) points1(ref Ref) []*point {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if t := p.by[ref]; t != nil {
-		return t.all()
-	}
-	return nil
+	return append(out[:i], newest...)
 }
 
 // series gives what is known since an instant; the zero time is all.
 func (p *past) series(ref Ref, since time.Time) Series {
-	pts := p.points1(ref)
+	begin := int64(earliest)
 	if !since.IsZero() {
-		from, _ := slices.BinarySearchFunc(pts, since.UnixMilli(), func(pt *point, at int64) int {
+		begin = since.UnixMilli()
+	}
+	pts := p.points1(ref, begin)
+	if !since.IsZero() {
+		from, _ := slices.BinarySearchFunc(pts, since.UnixMilli(), func(pt point, at int64) int {
 			if pt.at < at {
 				return -1
 			}
@@ -401,8 +457,8 @@ func (p *past) at(ref Ref, now RolloutView, at time.Time) (RolloutView, error) {
 	if !at.Before(now.Time) {
 		return now, nil
 	}
-	pts := p.points1(ref)
-	i, _ := slices.BinarySearchFunc(pts, at.UnixMilli(), func(pt *point, at int64) int {
+	pts := p.points1(ref, earliest)
+	i, _ := slices.BinarySearchFunc(pts, at.UnixMilli(), func(pt point, at int64) int {
 		if pt.at <= at {
 			return -1
 		}
@@ -458,20 +514,10 @@ func (p *past) spark(ref Ref) []int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	t := p.by[ref]
-	if t == nil || !t.moving || len(t.coarse) == 0 {
+	if t == nil || !t.moving {
 		return nil
 	}
-	from := len(t.coarse) - 1
-	started := t.coarse[from].frame.view.Started
-	for from > 0 && sameInstant(t.coarse[from-1].frame.view.Started, started) {
-		from--
-	}
-	pts := t.coarse[from:]
-	out := make([]int, min(sparkPoints, len(pts)))
-	for i := range out {
-		out[i] = int(pts[(i+1)*len(pts)/len(out)-1].set) / 100
-	}
-	return out
+	return t.rise.spark()
 }
 
 func sameInstant(a, b *time.Time) bool { return a != nil && b != nil && a.Equal(*b) }

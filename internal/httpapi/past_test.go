@@ -101,7 +101,7 @@ func TestHistoryIsBounded(t *testing.T) {
 			p.add(ref, v)
 			count := 0
 			for _, tr := range p.by {
-				count += len(tr.fine) + len(tr.coarse)
+				count += len(tr.fine.points(earliest)) + len(tr.coarse.points(earliest))
 			}
 			if count != p.points || count > p.budget {
 				rt.Fatalf("%d points are kept, %d are counted, %d may be", count, p.points, p.budget)
@@ -339,6 +339,9 @@ func TestPackedIsGivenWhole(t *testing.T) {
 	vs.Publish(moved)
 	if us, _, err := vs.NextOf(t.Context(), cursor, ref); err != nil || us[0].View.WeightSet != 500 || len(us[0].View.Decisions) != 2 {
 		t.Errorf("%v, %v", us, err)
+	}
+	if vs.by[ref].packed == nil {
+		t.Error("a release that is under way is not packed")
 	}
 	ended := moved
 	ended.Phase, ended.Decisions = rollout.Idle, append(moved.Decisions[:2:2], rollout.Event{N: 3, At: t0.Add(time.Minute), What: rollout.EvPromoted})
