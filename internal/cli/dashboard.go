@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"runtime"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -139,6 +141,9 @@ type SignIn interface {
 func (a *app) serveDashboard(ctx context.Context, h Host, o dashboardOptions, show func(full, look string)) error {
 	if err := o.check(); err != nil {
 		return err
+	}
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50) // it has time rather than memory
 	}
 	relay := httpapi.NewRelay(h, httpapi.Info{Version: a.Version})
 	var host httpapi.Host = relay
