@@ -22,6 +22,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -85,7 +86,8 @@ func serve(ctx context.Context, n, active int, every time.Duration, hostile, lag
 		}
 		relay.Publish(s.view(i, active, time.Now()))
 	}
-	debug.FreeOSMemory() // what making an hour of history in a moment left behind is nobody's
+	debug.SetGCPercent(50) // as `serin dashboard` does
+	debug.FreeOSMemory()   // what making an hour of history in a moment left behind is nobody's
 	keys := httpapi.NewKeys("owner")
 	_, port, _ := net.SplitHostPort(l.Addr().String())
 	fmt.Printf("http://%s/?token=%s\nhttp://%s/stats\n", l.Addr(), keys.Full, stats.Addr())
@@ -95,6 +97,10 @@ func serve(ctx context.Context, n, active int, every time.Duration, hostile, lag
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
 		_ = json.NewEncoder(w).Encode(map[string]any{"rss": rss(), "heap": m.HeapAlloc, "published": published.Load(), "goroutines": runtime.NumGoroutine()})
+	})
+	mux.HandleFunc("/heap", func(w http.ResponseWriter, _ *http.Request) { // for `go tool pprof`
+		runtime.GC()
+		_ = pprof.WriteHeapProfile(w)
 	})
 	control := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = control.Serve(stats) }()
@@ -199,7 +205,10 @@ func (s *scene) view(i, active int, now time.Time) httpapi.RolloutView {
 	v.Verdict, v.Evidence = analysis.Undecided, httpapi.EvidenceView{Rollback: 0.02, Advance: 0.2 + 0.7*s.r.Float64()}
 	v.Exposed, v.Harmed = 12000+float64(i)*37, float64(i%4)*0.7
 	v.Waiting, v.Until = rollout.WaitEvidence, &until
-	v.Sentence = "Errors 0.31 % (38 of 12,204) against 0.29 % (310 of 109,911) on stable over 5 min; 71 % of the evidence that takes."
+	k := 30 + s.r.IntN(9)
+	v.Sentence = fmt.Sprintf("Errors %.2f %% (%d of 12,2%02d) against 0.%02d %% (%d of 109,9%02d) on stable over 5 min; %.0f %% of the evidence that takes.",
+		float64(k)/122.04, k, s.r.IntN(100), 25+s.r.IntN(9), 280+s.r.IntN(60), s.r.IntN(100), 100*v.Evidence.Advance)
+	v.Message = fmt.Sprintf("v1.%d.0 gets %s until there is evidence, at the latest in %d s.", i%40+1, w, 30+s.r.IntN(90))
 	bad := 0.003
 	switch i % 25 {
 	case 3:
