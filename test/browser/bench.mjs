@@ -3,16 +3,15 @@
 // fails on a figure: it prints them. Aims: 1 s to the first rows, 50 MiB.
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
-import { chromium } from 'playwright-core';
 import { buildStage, openStage } from './stage.mjs';
-import { chrome } from './world.mjs';
+import { launch } from './browser.mjs';
 
 const [n, active, viewers, seconds] = [2000, 100, 100, 20];
 const { bin, remove } = await buildStage();
 const stage = await openStage(bin, ['-lag', '-n', `${n}`, '-active', `${active}`]);
 const mib = (b) => (b / 2 ** 20).toFixed(0) + ' MiB';
 const median = (xs) => xs.toSorted((a, b) => a - b)[Math.floor(xs.length / 2)];
-const browser = await chromium.launch({ executablePath: chrome, args: ['--no-sandbox'] });
+const browser = await launch();
 try {
   console.log(`${n} rollouts, ${active} of them under way, each changing once a second`);
   const paints = [];

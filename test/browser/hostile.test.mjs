@@ -2,9 +2,8 @@ import assert from 'node:assert/strict';
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import { chromium } from 'playwright-core';
 import { buildStage, openStage } from './stage.mjs';
-import { chrome, patience } from './world.mjs';
+import { launch, patience } from './browser.mjs';
 
 // Every text that comes from outside - names, reasons, versions, errors of
 // processes, what people write - as markup, in every place where it is shown:
@@ -15,7 +14,7 @@ test('no text from outside is ever markup', { timeout: 300_000 }, async (t) => {
   t.after(remove);
   const stage = await openStage(bin, ['-hostile']);
   t.after(stage.close);
-  const b = await chromium.launch({ executablePath: chrome, args: ['--no-sandbox'] });
+  const b = await launch();
   t.after(() => b.close());
   const page = await b.newPage();
   page.setDefaultTimeout(patience);
@@ -77,7 +76,7 @@ test('what gets into the page does not run', { timeout: 120_000 }, async (t) => 
   t.after(remove);
   const stage = await openStage(bin, ['-n', '3', '-active', '1']);
   t.after(stage.close);
-  const b = await chromium.launch({ executablePath: chrome, args: ['--no-sandbox'] });
+  const b = await launch();
   t.after(() => b.close());
   const page = await b.newPage();
   await page.goto(stage.url);

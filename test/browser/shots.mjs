@@ -3,7 +3,8 @@
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 import { buildStage, openStage } from './stage.mjs';
-import { project, until, World } from './world.mjs';
+import { project, until } from './browser.mjs';
+import { World } from './world.mjs';
 
 const out = path.resolve(process.argv[2] ?? path.join(project, 'docs/img'));
 await mkdir(out, { recursive: true });

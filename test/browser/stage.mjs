@@ -4,7 +4,7 @@ import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { project, until } from './world.mjs';
+import { project, until } from './browser.mjs';
 
 export async function buildStage() {
   const dir = await mkdtemp(path.join(tmpdir(), 'sb-stage-'));

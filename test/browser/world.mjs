@@ -5,33 +5,10 @@ import { mkdtemp, mkdir, writeFile, rename, readFile, rm } from 'node:fs/promise
 import http from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { chromium } from 'playwright-core';
+import { launch, project, until, visitor } from './browser.mjs';
 
-const here = path.dirname(fileURLToPath(import.meta.url));
-export const project = path.resolve(here, '../..');
 export const serin = process.env.SERIN ?? path.join(project, 'bin/serin');
-export const chrome = process.env.CHROMIUM ?? '/usr/bin/chromium';
 export const objects = path.join(project, 'internal/demo/objects');
-
-/** How long a thing may take that is bound to happen: generous, for slow machines. */
-export const patience = 120_000;
-
-export async function until(what, holds, limit = patience) {
-  const end = Date.now() + limit;
-  let last;
-  for (;;) {
-    try {
-      last = await holds();
-      if (last) return last;
-    } catch (e) {
-      if (e.final) throw e;
-      last = e;
-    }
-    if (Date.now() > end) throw new Error(`still not so after ${limit / 1000} s: ${what} (${last})`);
-    await new Promise((r) => setTimeout(r, 100));
-  }
-}
 
 export const steps = {
   quick: `steps:
@@ -133,17 +110,19 @@ export class World {
   }
 
   async browser(o = {}) {
-    const b = await chromium.launch({ executablePath: chrome, args: ['--no-sandbox'] });
+    const b = await launch();
     this.ends.push(() => b.close());
-    const context = await b.newContext({ viewport: { width: 1280, height: 900 }, ...o });
-    const page = await context.newPage();
-    page.setDefaultTimeout(patience);
-    this.wrong = [];
-    page.on('pageerror', (e) => this.wrong.push(e.message));
-    page.on('console', (m) => {
-      if (m.type() === 'error' && !/Failed to load resource|ERR_CONNECTION|net::ERR/.test(m.text())) this.wrong.push(m.text());
-    });
+    const { page, wrong } = await visitor(b, o);
+    this.wrong = wrong;
     return page;
+  }
+
+  get list() {
+    return this.url;
+  }
+
+  get detail() {
+    return this.url + '#/r/-/my-app';
   }
 
   get token() {

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -218,19 +216,8 @@ func TestDashboard(t *testing.T) {
 	}
 
 	t.Log("the rest is done in a browser")
-	node, err1 := exec.LookPath("node")
-	chrome, err2 := exec.LookPath("chromium")
-	_, err3 := os.Stat("../browser/node_modules/playwright-core")
-	if err1 != nil || err2 != nil || err3 != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("a browser is needed: %v, %v, %v (npm ci in test/browser)", err1, err2, err3)
-		}
-		t.Skipf("no browser here: %v, %v, %v", err1, err2, err3)
-	}
-	cmd := exec.Command(node, "cluster.mjs", hers.root+"/?token="+hers.token, his.root+"/?token="+his.token, window.root+"/", tokens["carol"], ns)
-	cmd.Dir = "../browser"
-	cmd.Env = append(os.Environ(), "CHROMIUM="+chrome)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Errorf("%v\n%s", err, out)
-	}
+	browses(t, "approval", map[string]string{
+		"alice": hers.root + "/?token=" + hers.token, "bob": his.root + "/?token=" + his.token,
+		"window": window.root + "/", "token": tokens["carol"], "ns": ns,
+	}, nil)
 }
