@@ -37,6 +37,8 @@ type RolloutList struct {
 }
 
 // RolloutSpec is what the user asks for. Only workload and traffic have no default.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.workload.inPlace) || self.traffic.all(t, !has(t.istio) || has(t.istio.destinationRule))",message="inPlace is split over subsets: give istio.destinationRule"
 type RolloutSpec struct {
 	// Suspend pauses: nothing is raised while it is true. A failing canary is
 	// still taken back.
@@ -123,14 +125,19 @@ type Traffic struct {
 	GatewayAPI *GatewayAPITraffic `json:"gatewayAPI,omitempty"`
 }
 
-// IstioTraffic is a split in a VirtualService over the subsets of a DestinationRule.
+// IstioTraffic is a split in a VirtualService: over the subsets of a
+// DestinationRule, or over one Service for each version.
 type IstioTraffic struct {
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
 	VirtualService string `json:"virtualService"`
+	// DestinationRule holds a subset for each version. Absent: each version has
+	// a Service of its own, which selects its pods and no others, and the route
+	// names these as hosts.
+	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
-	DestinationRule string `json:"destinationRule"`
+	DestinationRule string `json:"destinationRule,omitempty"`
 	// Settle is how long a change of the route takes to be in force everywhere.
 	// Default 10s; never nil after Default.
 	// +optional
@@ -213,6 +220,7 @@ type Strategy struct {
 // CanaryStrategy gives the new version its share step by step.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.steps) || self.steps.all(s, !has(s.weight) || double(s.weight.split('%')[0]) > 0.0 && double(s.weight.split('%')[0]) <= 100.0)",message="a weight is above 0% and at most 100%"
+// +kubebuilder:validation:XValidation:rule="!has(self.steps) || [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49].all(i, i >= size(self.steps) || !has(self.steps[i].weight) || [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15,16,17,18,19,20,21,22,23,24,25,26,27,28,29,30,31,32,33,34,35,36,37,38,39,40,41,42,43,44,45,46,47,48,49].all(j, j <= i || j >= size(self.steps) || !has(self.steps[j].weight) || double(self.steps[j].weight.split('%')[0]) > double(self.steps[i].weight.split('%')[0])))",message="each weight is above the weights before it"
 type CanaryStrategy struct {
 	// Revert says how a return to a formerly promoted revision goes. Default Fast.
 	// +optional

@@ -55,22 +55,36 @@ func TestDocumentsAreRefused(t *testing.T) {
 		return "{apiVersion: serin.dev/v1alpha1, kind: Rollout, metadata: {name: refused, namespace: documents}, spec: {workload: {versions: {selector: {matchLabels: {app: a}}}}, " +
 			"traffic: [{istio: {virtualService: a, destinationRule: b}}], strategy: {" + strategy + "}, analysis: {" + analysis + "}}}"
 	}
-	if err := admin.Create(ctx, object(ok("", "")), client.DryRunAll); err != nil {
-		t.Fatal(err)
+	most := "" // as many steps as there may be: the rules' cost is bounded for them
+	for i := range 50 {
+		most += fmt.Sprintf("{weight: %d.%d%%, hold: 1m}, ", 2*i, i%9+1)
+	}
+	for _, strategy := range []string{
+		"", "canary: {steps: []}", "canary: {steps: [{approval: {}}]}",
+		"canary: {steps: [{weight: 9%}, {approval: {}}, {weight: 10%}, {weight: 10.01%}, {pause: {}}, {weight: 100%}]}", // by value, not by letters
+		"canary: {steps: [" + most + "]}",
+	} {
+		if err := admin.Create(ctx, object(ok(strategy, "")), client.DryRunAll); err != nil {
+			t.Errorf("%s: %v", strategy, err)
+		}
 	}
 	for doc, want := range map[string]string{
-		ok("canary: {steps: [{weight: 0%}]}", ""):               "above 0%",
-		ok("canary: {steps: [{weight: 101%}]}", ""):             "at most 100%",
-		ok("canary: {steps: [{weight: 5}]}", ""):                "weight",
-		ok("canary: {steps: [{weight: 5%, pause: {}}]}", ""):    "exactly one of",
-		ok("canary: {steps: [{hold: 5m, approval: {}}]}", ""):   "hold belongs",
-		ok("canary: {}, blueGreen: {}", ""):                     "at most one",
-		ok("", "none: {reason: short}"):                         "none.reason",
-		ok("", "none: {reason: it is a demo of it}, cpu: {}"):   "none goes with no metric",
-		ok("", "errorRate: {for: 5m}"):                          "give max",
-		ok("", "onUnavailable: Advance"):                        "onUnavailable",
-		ok("", "latency: {max: 1y}"):                            "latency.max",
-		ok("", "metrics: [{name: a, prometheus: {query: up}}]"): "min, max or both",
+		ok("canary: {steps: [{weight: 0%}]}", ""):                                                            "above 0%",
+		ok("canary: {steps: [{weight: 101%}]}", ""):                                                          "at most 100%",
+		ok("canary: {steps: [{weight: 50%}, {weight: 5%}]}", ""):                                             "above the weights before it",
+		ok("canary: {steps: [{weight: 5%}, {approval: {}}, {weight: 5.00%}]}", ""):                           "above the weights before it",
+		ok("canary: {steps: [{weight: 5%}, {weight: 100%}, {weight: 10%}]}", ""):                             "above the weights before it",
+		ok("canary: {steps: ["+strings.TrimSuffix(most, "{weight: 98.5%, hold: 1m}, ")+"{weight: 1%}]}", ""): "above the weights before it",
+		ok("canary: {steps: [{weight: 5}]}", ""):                                                             "weight",
+		ok("canary: {steps: [{weight: 5%, pause: {}}]}", ""):                                                 "exactly one of",
+		ok("canary: {steps: [{hold: 5m, approval: {}}]}", ""):                                                "hold belongs",
+		ok("canary: {}, blueGreen: {}", ""):                                                                  "at most one",
+		ok("", "none: {reason: short}"):                                                                      "none.reason",
+		ok("", "none: {reason: it is a demo of it}, cpu: {}"):                                                "none goes with no metric",
+		ok("", "errorRate: {for: 5m}"):                                                                       "give max",
+		ok("", "onUnavailable: Advance"):                                                                     "onUnavailable",
+		ok("", "latency: {max: 1y}"):                                                                         "latency.max",
+		ok("", "metrics: [{name: a, prometheus: {query: up}}]"):                                              "min, max or both",
 		"{apiVersion: serin.dev/v1alpha1, kind: Rollout, metadata: {name: refused, namespace: documents}, spec: {workload: {}, traffic: []}}": "exactly one of versions",
 	} {
 		if err := admin.Create(ctx, object(doc), client.DryRunAll); err == nil || !strings.Contains(err.Error(), want) {
