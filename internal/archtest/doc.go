@@ -1,9 +1,9 @@
 // Package archtest states who may import whom, each ban with its reason, and
 // checks it. Imports run downwards only:
 //
-//	analysis, gate, rollout (standard library only)
-//	  < engine, gateway
-//	  < adapters (router/*, workload/*, metric/*, store/*, notify/*, hook), never a sibling
+//	analysis, rollout (standard library only), strictyaml, api
+//	  < engine, gateway, manifest, record
+//	  < adapters (router/*, workload/*, metric/*, store/*, hook), never a sibling
 //	  < httpapi, telemetry (what is told of rollouts)
 //	  < hosts (daemon, controller)
 //	  < cli, cmd
