@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"strings"
@@ -74,16 +75,7 @@ func (d *Daemon) findings(app string) []rollout.Finding {
 func (a *app) whyNotReady(res engine.Result) string {
 	for _, w := range res.Seen.Workloads.Items {
 		if res.Seen.Route.Weights[w.Revision] > 0 && w.Ready == 0 {
-			return fmt.Sprintf("no replica of %s is ready (%s)", w.Revision.Label(), firstOf(w.Why, "it is starting"))
-		}
-	}
-	return ""
-}
-
-func firstOf(ss ...string) string {
-	for _, s := range ss {
-		if s != "" {
-			return s
+			return fmt.Sprintf("no replica of %s is ready (%s)", w.Revision.Label(), cmp.Or(w.Why, "it is starting"))
 		}
 	}
 	return ""

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"sort"
 	"strings"
@@ -40,7 +41,7 @@ func (p *pass) adopts() bool {
 	for _, c := range p.fresh(VerbAdopt) {
 		for i := range p.obs.Workloads.Items {
 			if w := &p.obs.Workloads.Items[i]; matches(c.Revision, w.Revision) {
-				stable, how, by = w, firstOf(c.Reason, "adopted by hand"), c.By
+				stable, how, by = w, cmp.Or(c.Reason, "adopted by hand"), c.By
 			}
 		}
 		if p.take(c); stable == nil {
@@ -535,7 +536,7 @@ func (p *pass) held() bool {
 }
 
 func (p *pass) ignoreRule() string {
-	return firstOf(p.spec.IgnoreRule, "Let it ignore the weights of the route while a rollout runs.")
+	return cmp.Or(p.spec.IgnoreRule, "Let it ignore the weights of the route while a rollout runs.")
 }
 
 // driftAtRest: a split that its targets can carry is a person's doing at

@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -437,7 +438,7 @@ func (p *pass) decision() Decision {
 	if p.active() || len(st.Leaving) > 0 || p.retiringOpen() || st.LiveAt.IsZero() && st.Stable.Revision != "" {
 		st.LastPass, st.NextWake = p.now, d.Wake
 	}
-	p.status.Stalled = firstOf(p.status.Stalled, st.Stalled)
+	p.status.Stalled = cmp.Or(p.status.Stalled, st.Stalled)
 	if p.paused() {
 		p.status.Paused = p.pausedText()
 	}
@@ -516,7 +517,7 @@ func (p *pass) strands() bool {
 	}
 	for rev, w := range r.Weights {
 		if rev != st.Stable.Revision && w > want[rev] && p.answers(rev) {
-			p.status.Stalled = firstOf(p.status.Stalled, fmt.Sprintf("%s should get traffic back and has no ready replica%s; the split is held until it has.", st.Stable.Revision.Label(), p.whyNot(st.Stable.Revision)))
+			p.status.Stalled = cmp.Or(p.status.Stalled, fmt.Sprintf("%s should get traffic back and has no ready replica%s; the split is held until it has.", st.Stable.Revision.Label(), p.whyNot(st.Stable.Revision)))
 			return true
 		}
 	}

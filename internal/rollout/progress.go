@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"sort"
 	"strings"
@@ -35,7 +36,7 @@ func (p *pass) fails() bool {
 	rep := p.obs.Report
 	if rep.Verdict == analysis.Fail && st.Phase != Preparing {
 		if !st.Override {
-			p.rollBack(EvRolledBack, Ending{Result: RolledBack, By: "rule", Why: firstOf(rep.Sentence, "the judge found it worse than it may be.")}, true)
+			p.rollBack(EvRolledBack, Ending{Result: RolledBack, By: "rule", Why: cmp.Or(rep.Sentence, "the judge found it worse than it may be.")}, true)
 			return true
 		}
 		if p.once("override") {
@@ -61,10 +62,10 @@ func (p *pass) fails() bool {
 		if p.expects(t.ID) && !p.tested(t.ID) {
 			st.TestsRun = appendRing(st.TestsRun, TestDone(t), 20)
 			if !t.Passed {
-				p.rollBack(EvRolledBack, Ending{Result: RolledBack, By: "rule", Why: fmt.Sprintf("its test failed: %s", firstOf(t.Detail, "no detail given"))}, true)
+				p.rollBack(EvRolledBack, Ending{Result: RolledBack, By: "rule", Why: fmt.Sprintf("its test failed: %s", cmp.Or(t.Detail, "no detail given"))}, true)
 				return true
 			}
-			p.event(EvTestPassed, "rule", "", "", firstOf(t.Detail, "the test passed."))
+			p.event(EvTestPassed, "rule", "", "", cmp.Or(t.Detail, "the test passed."))
 		}
 	}
 	return false
@@ -202,7 +203,7 @@ func (p *pass) progress() {
 func (p *pass) prepare() {
 	st := &p.st
 	v := st.Canary.Revision.Label()
-	st.Source = firstOf(st.Source, p.obs.Source)
+	st.Source = cmp.Or(st.Source, p.obs.Source)
 	first := Weight(0)
 	if len(st.Plan) > 0 && st.Plan[0].Kind == StepWeight {
 		first = st.Plan[0].Weight
@@ -402,13 +403,13 @@ func (p *pass) enter(s Step) bool {
 		}
 		return false
 	}
-	why := sentence(firstOf(p.because, fmt.Sprintf("%d of %d needed replicas are ready", need, need)))
+	why := sentence(cmp.Or(p.because, fmt.Sprintf("%d of %d needed replicas are ready", need, need)))
 	from, name := st.Granted.String(), to.String()
 	if s.Kind == StepMatch {
 		name = "who asks for it"
 		why = "only requests that ask for it go to " + v + ". " + why
 	}
-	n := p.event(EvStepStarted, firstOf(p.by, "rule"), from, name, why)
+	n := p.event(EvStepStarted, cmp.Or(p.by, "rule"), from, name, why)
 	p.grant(to, n)
 	st.Entered = true
 	p.restart()
@@ -543,7 +544,7 @@ func (p *pass) ended(s Step) bool {
 		return end("rule", fmt.Sprintf("nothing failed in %s", short(st.LiveFor)))
 	}
 	if rep.Verdict == analysis.Pass {
-		return end("rule", firstOf(rep.Sentence, "nothing is judged"))
+		return end("rule", cmp.Or(rep.Sentence, "nothing is judged"))
 	}
 	return p.undecided(max(p.spec.Analysis.Deadline, s.Hold), end)
 }
@@ -588,9 +589,9 @@ func (p *pass) undecided(deadline time.Duration, end func(by, why string) bool) 
 	if st.DeadFor < deadline {
 		p.until(p.now.Add(deadline - st.DeadFor))
 		if rep.Verdict == analysis.Unavailable {
-			p.wait(WaitData, fmt.Sprintf("Waiting for data at %s: %s", st.Granted, firstOf(rep.Sentence, "there is none.")))
+			p.wait(WaitData, fmt.Sprintf("Waiting for data at %s: %s", st.Granted, cmp.Or(rep.Sentence, "there is none.")))
 		} else {
-			p.wait(WaitEvidence, fmt.Sprintf("Waiting for evidence at %s: %s", st.Granted, firstOf(rep.Sentence, "not enough yet.")))
+			p.wait(WaitEvidence, fmt.Sprintf("Waiting for evidence at %s: %s", st.Granted, cmp.Or(rep.Sentence, "not enough yet.")))
 		}
 		return false
 	}
@@ -714,7 +715,7 @@ func (p *pass) bake() {
 		p.wait(WaitHold, fmt.Sprintf("Baking at %s: watched for %s more. %s", st.Granted, short(bake-st.LiveFor), rep.Sentence))
 		return
 	case rep.Verdict == analysis.Pass:
-		why = firstOf(rep.Sentence, "nothing is judged")
+		why = cmp.Or(rep.Sentence, "nothing is judged")
 	default:
 		if !p.undecided(max(p.spec.Analysis.Deadline, bake), done) {
 			return

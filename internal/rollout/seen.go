@@ -1,6 +1,7 @@
 package rollout
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"sort"
@@ -276,7 +277,7 @@ func sameSplit(a, b map[Revision]Weight) bool {
 
 func (p *pass) readForeign(r Route) *foreign {
 	st := &p.st
-	f := &foreign{manager: firstOf(r.Manager, "somebody")}
+	f := &foreign{manager: cmp.Or(r.Manager, "somebody")}
 	total := Weight(0)
 	for _, w := range r.Weights {
 		total += w

@@ -50,15 +50,6 @@ func personPauses(ps []Pause) []Pause {
 	return out
 }
 
-func firstOf(ss ...string) string {
-	for _, s := range ss {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
-}
-
 // saveFor compares what matters: clocks and sums may be lost for half a minute,
 // anything else may not be acted on before it is saved.
 func saveFor(was, next State) Save {

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -72,20 +73,11 @@ func Connect(o Options) (*Client, error) {
 	}
 	where := "the cluster at " + cfg.Host
 	if raw, err := loader.RawConfig(); err == nil {
-		if name := firstOf(o.Context, raw.CurrentContext); name != "" {
+		if name := cmp.Or(o.Context, raw.CurrentContext); name != "" {
 			where = "cluster " + name
 		}
 	}
 	return New(cfg, where, ns, o)
-}
-
-func firstOf(ss ...string) string {
-	for _, s := range ss {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
 }
 
 func files(r *clientcmd.ClientConfigLoadingRules) string {
@@ -119,7 +111,7 @@ func New(cfg *rest.Config, where, namespace string, o Options) (*Client, error) 
 	if err != nil {
 		return nil, fmt.Errorf("the access to %s: %w", where, err)
 	}
-	return &Client{rest: c, transport: h.Transport, where: where, namespace: firstOf(namespace, metav1.NamespaceDefault), all: o.All}, nil
+	return &Client{rest: c, transport: h.Transport, where: where, namespace: cmp.Or(namespace, metav1.NamespaceDefault), all: o.All}, nil
 }
 
 // Close gives connections back.
@@ -617,7 +609,7 @@ func untilTaken(ctx context.Context, w watch.Interface) (v1alpha1.RolloutCommand
 // answer finds the decisions that followed from a command; where the rollout
 // cannot be read any more, what the controller said of it is enough.
 func (c *Client) answer(ctx context.Context, ref httpapi.Ref, cmd rollout.Command, status v1alpha1.RolloutCommandStatus) httpapi.Answer {
-	fallback := httpapi.Answer{ID: cmd.ID, Message: firstOf(status.Message, string(cmd.Verb)+" was taken")}
+	fallback := httpapi.Answer{ID: cmd.ID, Message: cmp.Or(status.Message, string(cmd.Verb)+" was taken")}
 	doc, err := c.get(ctx, ref)
 	if err != nil {
 		return fallback

@@ -1,6 +1,7 @@
 package versions
 
 import (
+	"cmp"
 	"bytes"
 	"context"
 	"encoding/json"
@@ -267,7 +268,7 @@ func (a *App) Observe(ctx context.Context) (rollout.Workloads, error) {
 				continue
 			}
 			if w.Why == "" || (r.Failed && !failed) {
-				w.Why = firstOf(r.Why, w.Why)
+				w.Why = cmp.Or(r.Why, w.Why)
 			}
 			failed = failed || r.Failed
 		}
@@ -282,15 +283,6 @@ func (a *App) Observe(ctx context.Context) (rollout.Workloads, error) {
 		out.Items = append(out.Items, w)
 	}
 	return out, nil
-}
-
-func firstOf(ss ...string) string {
-	for _, s := range ss {
-		if s != "" {
-			return s
-		}
-	}
-	return ""
 }
 
 // Settling says that this process has not been running for long and that
