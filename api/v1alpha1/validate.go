@@ -38,7 +38,7 @@ func (r *Rollout) Validate() field.ErrorList {
 	}
 	spec, s := field.NewPath("spec"), &r.Spec
 	c.workload(spec.Child("workload"), &s.Workload)
-	c.traffic(spec.Child("traffic"), s.Traffic)
+	c.traffic(spec.Child("traffic"), s)
 	c.capacity(spec.Child("capacity"), &s.Capacity)
 	c.strategy(spec.Child("strategy"), &s.Strategy)
 	c.analysis(spec.Child("analysis"), &s.Analysis)
@@ -193,7 +193,8 @@ func (c *check) versions(p *field.Path, v *VersionsWorkload) {
 	}
 }
 
-func (c *check) traffic(p *field.Path, traffic []Traffic) {
+func (c *check) traffic(p *field.Path, s *RolloutSpec) {
+	traffic := s.Traffic
 	c.count(p, len(traffic), maxTraffic)
 	if len(traffic) == 0 {
 		c.required(p, "at least one route that carries the split, such as istio: {virtualService: my-app-vs, destinationRule: my-app-dest}")
@@ -210,6 +211,9 @@ func (c *check) traffic(p *field.Path, traffic []Traffic) {
 		} else {
 			seen[route] = i
 		}
+		if i := t.Istio; i != nil && i.DestinationRule == "" && s.Workload.InPlace != nil {
+			c.required(at.Child("istio", "destinationRule"), "a Deployment that is edited in place is split over subsets: the name of the DestinationRule of its Service")
+		}
 	}
 }
 
@@ -224,7 +228,9 @@ func (c *check) route(p *field.Path, t *Traffic) string {
 	}
 	i, at := t.Istio, p.Child("istio")
 	c.name(at.Child("virtualService"), i.VirtualService, "the VirtualService that holds the weights")
-	c.name(at.Child("destinationRule"), i.DestinationRule, "the DestinationRule that holds the subsets")
+	if i.DestinationRule != "" {
+		c.name(at.Child("destinationRule"), i.DestinationRule, "the DestinationRule that holds the subsets")
+	}
 	c.wait(at.Child("settle"), i.Settle, 0, 10*time.Minute)
 	c.routeNames(at.Child("routes"), i.Routes)
 	return "VirtualService/" + i.VirtualService + " " + strings.Join(i.Routes, ",")

@@ -272,7 +272,7 @@ func (a *app) adapt(doc *v1alpha1.Rollout) error {
 		a.pods = a.c.watch(a.key.Namespace, selector, a.wake)
 	}
 	a.adapters = next
-	a.c.index.set(a.key, about{selector: selector, routes: a.routes(), rules: a.rules()})
+	a.c.index.set(a.key, about{selector: selector, routes: a.routes(), rules: a.rules(), byService: a.router.ByService()})
 	return nil
 }
 
@@ -297,9 +297,14 @@ func (a *app) objects(kind string) []types.NamespacedName {
 func (a *app) routes() []types.NamespacedName { return a.objects(routeKind.Kind) }
 func (a *app) rules() []types.NamespacedName  { return a.objects(ruleKind.Kind) }
 
-// services are those that the routes' destinations name.
+// services are those that the routes' destinations name, and those that stand
+// for one version where the versions are told apart by them: a new version has
+// to be ready before a route may name its Service.
 func (a *app) services(ctx context.Context) ([]types.NamespacedName, error) {
-	var out []types.NamespacedName
+	out, err := a.router.Services(ctx)
+	if err != nil {
+		return nil, err
+	}
 	for _, key := range a.routes() {
 		vs := raw(routeKind)
 		if err := a.c.client.Get(ctx, key, vs); err != nil {

@@ -14,6 +14,9 @@ type about struct {
 	routes   []types.NamespacedName
 	rules    []types.NamespacedName
 	services []types.NamespacedName
+	// byService: versions are told apart by Services of their own; one that is new
+	// may be a version's.
+	byService bool
 }
 
 // index says which Rollouts an object is about.
@@ -89,4 +92,15 @@ func (x *index) byRule(key types.NamespacedName) []types.NamespacedName {
 
 func (x *index) byService(key types.NamespacedName) []types.NamespacedName {
 	return x.everywhere(func(a about) bool { return slices.Contains(a.services, key) })
+}
+
+// byNewService is byService for one that nobody may have heard of.
+func (x *index) byNewService(key types.NamespacedName) []types.NamespacedName {
+	out := x.byService(key)
+	for _, more := range x.find(key.Namespace, func(a about) bool { return a.byService }) {
+		if !slices.Contains(out, more) {
+			out = append(out, more)
+		}
+	}
+	return out
 }

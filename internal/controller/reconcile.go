@@ -211,7 +211,7 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 		if services == nil {
 			services = []types.NamespacedName{}
 		}
-		a.c.index.set(a.key, about{selector: a.selector, routes: a.routes(), rules: a.rules(), services: services})
+		a.c.index.set(a.key, about{selector: a.selector, routes: a.routes(), rules: a.rules(), services: services, byService: a.router.ByService()})
 	}
 	if res.State.Phase == rollout.Idle && res.State.Stable.Revision != "" && len(res.State.HPAs) == 0 && len(res.Decision.Scale) == 0 {
 		if err := a.workloads.Restore(ctx); err != nil && a.news(err) {

@@ -61,7 +61,11 @@ var alwaysNeeded = []right{
 // rightFindings says what a document asks for and Serin may not do.
 func rightFindings(lacks func(right) bool, doc *v1alpha1.Rollout, autoscaled bool) []rollout.Finding {
 	var out []rollout.Finding
+	bySubset := slices.ContainsFunc(doc.Spec.Traffic, func(t v1alpha1.Traffic) bool { return t.Istio != nil && t.Istio.DestinationRule != "" })
 	for _, r := range alwaysNeeded {
+		if r.resource == "destinationrules" && !bySubset {
+			continue // one Service for each version
+		}
 		if lacks(r) {
 			out = append(out, r.finding("add the rule to the role that was installed for it, or bind that role in this namespace"))
 		}

@@ -209,7 +209,7 @@ func (c *Controller) sources() (all []source.Source, missing []schema.GroupVersi
 				return !okA || !okB || !reflect.DeepEqual(a.Endpoints, b.Endpoints)
 			}}),
 		source.Kind(ch, client.Object(&corev1.Service{}), watcher{c: c,
-			whom: func(o client.Object) []types.NamespacedName { return c.index.byService(ns(o)) },
+			whom: func(o client.Object) []types.NamespacedName { return c.index.byNewService(ns(o)) },
 			news: func(was, is client.Object) bool {
 				a, okA := was.(*corev1.Service)
 				b, okB := is.(*corev1.Service)

@@ -226,6 +226,9 @@ func ignoreRule(routes []v1alpha1.Traffic) string {
 		switch {
 		case t.Istio != nil:
 			fmt.Fprintf(&b, "- {group: networking.istio.io, kind: VirtualService, name: %s, jqPathExpressions: ['.spec.http[]?.route', '.spec.tcp[]?.route', '.spec.tls[]?.route', '.spec.http[]? | select((.name // \"\") | startswith(\"serin-match/\"))']}\n", t.Istio.VirtualService)
+			if t.Istio.DestinationRule == "" {
+				continue // one Service for each version: they are not written
+			}
 			fmt.Fprintf(&b, "- {group: networking.istio.io, kind: DestinationRule, name: %s, jqPathExpressions: ['.spec.subsets[]? | select(.name | startswith(\"serin-\"))']}\n", t.Istio.DestinationRule)
 		case t.GatewayAPI != nil:
 			fmt.Fprintf(&b, "- {group: gateway.networking.k8s.io, kind: %s, name: %s, jqPathExpressions: ['.spec.rules[]?.backendRefs[]?.weight']}\n", t.GatewayAPI.Kind, t.GatewayAPI.Name)

@@ -68,6 +68,10 @@ func TestDocumentsAreRefused(t *testing.T) {
 			t.Errorf("%s: %v", strategy, err)
 		}
 	}
+	byHost := "{apiVersion: serin.dev/v1alpha1, kind: Rollout, metadata: {name: by-host, namespace: documents}, spec: {workload: {%s}, traffic: [{istio: {virtualService: a}}, {gatewayAPI: {name: b}}]}}"
+	if err := admin.Create(ctx, object(fmt.Sprintf(byHost, "versions: {selector: {matchLabels: {app: a}}}")), client.DryRunAll); err != nil {
+		t.Errorf("one Service for each version: %v", err)
+	}
 	for doc, want := range map[string]string{
 		ok("canary: {steps: [{weight: 0%}]}", ""):                                                            "above 0%",
 		ok("canary: {steps: [{weight: 101%}]}", ""):                                                          "at most 100%",
@@ -86,6 +90,8 @@ func TestDocumentsAreRefused(t *testing.T) {
 		ok("", "latency: {max: 1y}"):                                                                         "latency.max",
 		ok("", "metrics: [{name: a, prometheus: {query: up}}]"):                                              "min, max or both",
 		"{apiVersion: serin.dev/v1alpha1, kind: Rollout, metadata: {name: refused, namespace: documents}, spec: {workload: {}, traffic: []}}": "exactly one of versions",
+		fmt.Sprintf(byHost, "inPlace: {name: a}"):                                   "give istio.destinationRule",
+		strings.Replace(ok("", ""), "destinationRule: b", `destinationRule: ""`, 1): "istio.destinationRule",
 	} {
 		if err := admin.Create(ctx, object(doc), client.DryRunAll); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s\n%v, want %q", doc, err, want)
