@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -15,12 +14,13 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
 	"github.com/prometheus/prometheus/promql/parser"
 	"sigs.k8s.io/yaml"
+
+	"github.com/serin-dev/serin/internal/metric/prometheus/prometheustest"
 )
 
 type dashboard struct {
@@ -265,22 +265,10 @@ func TestPanels(t *testing.T) {
 	}
 }
 
-func program(t *testing.T, name string) string {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%v: the Debian package prometheus is needed", err)
-		}
-		t.Skipf("%v: install the Debian package prometheus", err)
-	}
-	return path
-}
-
 // Every alert fires where it should, and only there: promtool runs the rules
 // over the series of testdata/alerts_test.yaml.
 func TestAlerts(t *testing.T) {
-	promtool := program(t, "promtool")
+	promtool := prometheustest.Program(t, "promtool")
 	if out, err := exec.Command(promtool, "check", "rules", "alerts.yaml").CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -332,16 +320,14 @@ var hosts = map[string]struct {
 // and took another one back, in a real Prometheus; with figures, wherever the
 // host tells the metrics that it reads.
 func TestQueriesAnswer(t *testing.T) {
-	prometheus, promtool := program(t, "prometheus"), program(t, "promtool")
 	for name, h := range hosts {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
 			text := filepath.Join(dir, "recorded.om")
 			from, to := unpack(t, h.file, text)
-			if out, err := exec.Command(promtool, "tsdb", "create-blocks-from", "openmetrics", text, dir).CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			addr := start(t, prometheus, dir)
+			prometheustest.Fill(t, dir, text)
+			addr := prometheustest.Start(t, dir, "scrape_configs: []\n", "--storage.tsdb.retention.time", "100y").URL
+			defer http.DefaultClient.CloseIdleConnections()
 			tells := h.tells(t)
 			for where, q := range queries(t) {
 				if strings.HasPrefix(where, "alert") {
@@ -413,66 +399,6 @@ func ask(t *testing.T, addr, where, query string, from, to time.Time) int {
 		t.Errorf("%s: %s\n%s", where, answer.Error, query)
 	}
 	return len(answer.Data.Result)
-}
-
-// start runs a real Prometheus over the blocks of dir.
-func start(t *testing.T, program, dir string) string {
-	t.Helper()
-	config := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte("scrape_configs: []\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	for range 5 { // the kernel chooses a port, which another program may take first
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		l.Close()
-		var log bytes.Buffer
-		cmd := exec.Command(program, "--config.file", config, "--storage.tsdb.path", dir, "--storage.tsdb.retention.time", "100y", "--web.listen-address", addr, "--log.level", "warn")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-		cmd.Stdout, cmd.Stderr = &log, &log
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan struct{})
-		go func() { _ = cmd.Wait(); close(ended) }()
-		if ready(addr, ended) {
-			t.Cleanup(func() {
-				_ = cmd.Process.Signal(syscall.SIGTERM)
-				<-ended
-				http.DefaultClient.CloseIdleConnections()
-			})
-			return "http://" + addr
-		}
-		_ = cmd.Process.Kill()
-		<-ended
-		if !strings.Contains(log.String(), "address already in use") {
-			t.Fatalf("prometheus did not start:\n%s", log.String())
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
-}
-
-func ready(addr string, ended <-chan struct{}) bool {
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.Now().Add(time.Minute); time.Now().Before(end); {
-		if resp, err := http.Get("http://" + addr + "/-/ready"); err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return true
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ended:
-			return false
-		}
-	}
-	return false
 }
 
 // parse reads a query with Prometheus' own parser.

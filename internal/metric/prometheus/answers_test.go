@@ -380,7 +380,7 @@ func TestRealQueries(t *testing.T) {
 		}
 		return Query{name, tpl}
 	}
-	r := reader(t, Config{Address: s.url, Every: 10 * time.Millisecond})
+	r := reader(t, Config{Address: s.URL, Every: 10 * time.Millisecond})
 	c := r.Custom("shop", []Query{
 		query("good", `sum(good_total{version="{{version}}"})`),
 		query("all", `sum(good_total{namespace=~".+"})`), // its namespace alone
@@ -520,7 +520,7 @@ func TestPartialAnswersOfARealOne(t *testing.T) {
 	e.count("200", 5)
 	s := run(t, job("pods", map[string]*exporter{"a": e}, nil))
 	e.wait(t, 2)
-	to, _ := url.Parse(s.url)
+	to, _ := url.Parse(s.URL)
 	var warn atomic.Bool
 	proxy := &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) { r.SetURL(to); r.Out.Header.Del("Accept-Encoding") }, ModifyResponse: func(r *http.Response) error {
 		if !warn.Load() {

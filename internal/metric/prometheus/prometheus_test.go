@@ -24,7 +24,7 @@ func TestConformance(t *testing.T) {
 		for _, e := range all {
 			e.wait(t, 1)
 		}
-		src := reader(t, Config{Address: s.url}).For("shop", p)
+		src := reader(t, Config{Address: s.URL}).For("shop", p)
 		return enginetest.SamplesFixture{Samples: src, Stable: v1_, Canary: v2_, Step: func() {
 			for _, e := range all {
 				e.count("200", 3)
@@ -112,7 +112,7 @@ func TestRealScrapes(t *testing.T) {
 	for _, e := range []*exporter{one, two, idle, node} {
 		e.wait(t, 2)
 	}
-	r := reader(t, Config{Address: s.url})
+	r := reader(t, Config{Address: s.URL})
 	src := r.For("shop", p)
 	var got engine.Sampled
 	until(t, src, "all three pods have figures", func(g engine.Sampled, err error) bool {
@@ -163,7 +163,7 @@ func TestTheJudgeSeesABadCanary(t *testing.T) {
 	p.add(v2_, "bad")
 	good.wait(t, 2)
 	bad.wait(t, 2)
-	src := reader(t, Config{Address: s.url}).For("shop", p)
+	src := reader(t, Config{Address: s.URL}).For("shop", p)
 	judge := analysis.New(analysis.Config{Compare: true, ErrorRate: &analysis.RateRule{WorseBy: 0.005}, MinRequests: 200, FalseRollback: 0.01})
 	now := time.Now()
 	for i := range 40 {
@@ -190,7 +190,7 @@ func TestRealFaults(t *testing.T) {
 	p := &pods{}
 	p.add(v1_, "a")
 	e.wait(t, 2)
-	r := reader(t, Config{Address: s.url, Timeout: 500 * time.Millisecond})
+	r := reader(t, Config{Address: s.URL, Timeout: 500 * time.Millisecond})
 	src := r.For("shop", p)
 	next(t, src)
 	is := func(f Fault) func(engine.Sampled, error) bool {
@@ -199,7 +199,7 @@ func TestRealFaults(t *testing.T) {
 			return errors.As(err, &e) && e.Fault == f && engine.KindOf(err) == engine.Retry
 		}
 	}
-	s.freeze(true)
+	s.Freeze(true)
 	until(t, src, "it is slow", is(Slow))
 	// While it is down it is not asked at every look.
 	before := r.Asked()
@@ -211,10 +211,10 @@ func TestRealFaults(t *testing.T) {
 	if n := r.Asked() - before; n > 1 {
 		t.Errorf("asked %d times for 20 looks", n)
 	}
-	s.freeze(false)
+	s.Freeze(false)
 	e.count("200", 1)
 	until(t, src, "it goes on", func(g engine.Sampled, err error) bool { return err == nil && g.Stable[0].Requests == 6 })
-	s.stop()
+	s.Stop()
 	until(t, src, "it is gone", is(Unreachable))
 }
 
@@ -232,7 +232,7 @@ func TestHistory(t *testing.T) {
 	}
 	p := &pods{}
 	p.add(v1_, "a", "b")
-	src := reader(t, Config{Address: s.url}).For("shop", p)
+	src := reader(t, Config{Address: s.URL}).For("shop", p)
 	moments, err := src.History(context.Background(), v1_, time.Hour)
 	if err != nil || len(moments) < 4 {
 		t.Fatalf("%d moments, %v", len(moments), err)

@@ -1,24 +1,19 @@
 package prometheus
 
 import (
-	"bytes"
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
 	"go.uber.org/goleak"
 
 	"github.com/serin-dev/serin/internal/metric"
+	"github.com/serin-dev/serin/internal/metric/prometheus/prometheustest"
 	"github.com/serin-dev/serin/internal/rollout"
 )
 
@@ -29,106 +24,10 @@ const (
 	v2_ = rollout.Revision("v2@2")
 )
 
-// program finds the real one, of the Debian package prometheus. Where
-// everything must run, not to find it is a failure.
-func program(t testing.TB) string {
+// run starts a real one that scrapes these jobs.
+func run(t testing.TB, jobs string) *prometheustest.Server {
 	t.Helper()
-	path, err := exec.LookPath("prometheus")
-	if err != nil {
-		if os.Getenv("CI") == "true" {
-			t.Fatalf("%v: the Debian package prometheus is needed", err)
-		}
-		t.Skipf("%v: install the Debian package prometheus", err)
-	}
-	return path
-}
-
-// server is a real Prometheus.
-type server struct {
-	url string
-	cmd *exec.Cmd
-	end chan struct{}
-}
-
-// run starts one that scrapes these jobs.
-func run(t testing.TB, jobs string) *server {
-	t.Helper()
-	path, dir := program(t), t.TempDir()
-	config := filepath.Join(dir, "prometheus.yml")
-	if err := os.WriteFile(config, []byte("global: {scrape_interval: 250ms, scrape_timeout: 250ms}\nscrape_configs:\n"+jobs), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	// The port is chosen by the kernel; another program may take it before the
-	// server does, so it is tried again.
-	for range 5 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		l.Close()
-		var log bytes.Buffer
-		s := &server{url: "http://" + addr, end: make(chan struct{})}
-		s.cmd = exec.Command(path, "--config.file", config, "--storage.tsdb.path", dir, "--web.listen-address", addr, "--log.level", "warn", "--enable-feature", "native-histograms")
-		s.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		s.cmd.Stdout, s.cmd.Stderr = &log, &log
-		if err := s.cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		go func() { _ = s.cmd.Wait(); close(s.end) }()
-		if s.ready() {
-			t.Cleanup(s.stop)
-			return s
-		}
-		s.stop()
-		if !strings.Contains(log.String(), "address already in use") {
-			t.Fatalf("prometheus did not start:\n%s", log.String())
-		}
-	}
-	t.Fatal("no port is free")
-	return nil
-}
-
-func (s *server) ready() bool {
-	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(time.Minute); ; {
-		resp, err := client.Get(s.url + "/-/ready")
-		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return true
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-s.end:
-			return false
-		case <-deadline:
-			return false
-		}
-	}
-}
-
-// freeze makes it hang, or go on.
-func (s *server) freeze(on bool) {
-	sig := syscall.SIGCONT
-	if on {
-		sig = syscall.SIGSTOP
-	}
-	_ = s.cmd.Process.Signal(sig)
-}
-
-func (s *server) stop() {
-	s.freeze(false)
-	_ = s.cmd.Process.Signal(syscall.SIGTERM)
-	select {
-	case <-s.end:
-	case <-time.After(20 * time.Second):
-		_ = s.cmd.Process.Kill()
-		<-s.end
-	}
+	return prometheustest.Start(t, t.TempDir(), "global: {scrape_interval: 250ms, scrape_timeout: 250ms}\nscrape_configs:\n"+jobs, "--enable-feature", "native-histograms")
 }
 
 // exporter is a pod that counts, and that knows how often it was scraped.

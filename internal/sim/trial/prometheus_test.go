@@ -5,37 +5,18 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
-	"syscall"
 	"testing"
 	"time"
 
+	"github.com/serin-dev/serin/internal/metric/prometheus/prometheustest"
 	"github.com/serin-dev/serin/internal/sim/worlds"
 )
-
-// prometheusHere finds the real programs, of the Debian package prometheus.
-// Where everything must run, not to find them is a failure.
-func prometheusHere(t *testing.T) (prometheus, promtool string) {
-	t.Helper()
-	for name, to := range map[string]*string{"prometheus": &prometheus, "promtool": &promtool} {
-		path, err := exec.LookPath(name)
-		if err != nil {
-			if os.Getenv("CI") == "true" {
-				t.Fatalf("%v: the Debian package prometheus is needed", err)
-			}
-			t.Skipf("%v: install the Debian package prometheus", err)
-		}
-		*to = path
-	}
-	return prometheus, promtool
-}
 
 // openMetrics writes a synthetic service's past as Istio's metrics.
 func openMetrics(s worlds.Scenario, end time.Time) []byte {
@@ -67,81 +48,9 @@ func openMetrics(s worlds.Scenario, end time.Time) []byte {
 	return out.Bytes()
 }
 
-// startPrometheus runs a real one over dir, which may hold blocks, and gives
-// its address.
-func startPrometheus(t *testing.T, program, dir, target string) string {
-	t.Helper()
-	config := filepath.Join(dir, "prometheus.yml")
-	text := fmt.Sprintf("scrape_configs:\n- job_name: tiny\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\n  static_configs: [{targets: [%q]}]\n", target)
-	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	// The port is chosen by the kernel; another program may take it before the
-	// server does, so it is tried again.
-	for range 5 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		addr := l.Addr().String()
-		l.Close()
-		var log bytes.Buffer
-		cmd := exec.Command(program, "--config.file", config, "--storage.tsdb.path", dir, "--web.listen-address", addr, "--storage.tsdb.retention.time", "10d", "--log.level", "warn")
-		cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-		cmd.Stdout, cmd.Stderr = &log, &log
-		if err := cmd.Start(); err != nil {
-			t.Fatal(err)
-		}
-		ended := make(chan struct{})
-		go func() { _ = cmd.Wait(); close(ended) }()
-		if ready(addr, ended) {
-			t.Cleanup(func() {
-				_ = cmd.Process.Signal(syscall.SIGTERM)
-				select {
-				case <-ended:
-				case <-time.After(20 * time.Second):
-					_ = cmd.Process.Kill()
-					<-ended
-				}
-			})
-			return "http://" + addr
-		}
-		_ = cmd.Process.Kill()
-		<-ended
-		if !strings.Contains(log.String(), "address already in use") {
-			t.Fatalf("prometheus did not start:\n%s", log.String())
-		}
-	}
-	t.Fatal("no port is free")
-	return ""
-}
-
-func ready(addr string, ended <-chan struct{}) bool {
-	client := &http.Client{Timeout: time.Second, Transport: &http.Transport{DisableKeepAlives: true}}
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for deadline := time.After(time.Minute); ; {
-		resp, err := client.Get("http://" + addr + "/-/ready")
-		if err == nil {
-			resp.Body.Close()
-			if resp.StatusCode == http.StatusOK {
-				return true
-			}
-		}
-		select {
-		case <-tick.C:
-		case <-ended:
-			return false
-		case <-deadline:
-			return false
-		}
-	}
-}
-
 // TestPrometheus asks a real one: for a past of 40 minutes that was put into it,
 // and for what it scrapes from a real target now.
 func TestPrometheus(t *testing.T) {
-	prometheus, promtool := prometheusHere(t)
 	dir := t.TempDir()
 	end := time.Now().Add(-time.Second).Truncate(time.Second)
 	s := worlds.Scenario{RPS: 50, Base: 0.01, Pods: 4, Latency: true, History: 40 * time.Minute, Every: 15 * time.Second, Resets: 1}
@@ -149,9 +58,7 @@ func TestPrometheus(t *testing.T) {
 	if err := os.WriteFile(text, openMetrics(s, end), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if out, err := exec.Command(promtool, "tsdb", "create-blocks-from", "openmetrics", text, dir).CombinedOutput(); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
+	prometheustest.Fill(t, dir, text)
 	var scraped atomic.Int64
 	target := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		n := scraped.Add(1)
@@ -160,7 +67,8 @@ func TestPrometheus(t *testing.T) {
 		}
 	}))
 	defer target.Close()
-	url := startPrometheus(t, prometheus, dir, strings.TrimPrefix(target.URL, "http://"))
+	scrape := fmt.Sprintf("scrape_configs:\n- job_name: tiny\n  scrape_interval: 500ms\n  scrape_timeout: 500ms\n  static_configs: [{targets: [%q]}]\n", strings.TrimPrefix(target.URL, "http://"))
+	url := prometheustest.Start(t, dir, scrape, "--storage.tsdb.retention.time", "10d").URL
 
 	p := Prometheus{URL: url, Selector: `reporter="destination",destination_workload="shop-v1"`, Window: 35 * time.Minute,
 		Requests: "istio_requests_total", Latency: "istio_request_duration_milliseconds_bucket", Pod: "pod", Code: "response_code", Failed: "5..|0"}
