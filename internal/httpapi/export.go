@@ -28,6 +28,9 @@ type Frozen struct {
 // data in it, never markup.
 func Export(v RolloutView, s Series, version string) ([]byte, error) {
 	v.Offers = nil // nothing can be sent from a file
+	if len(s.T) == 0 {
+		s = newPast().series(Ref{}, time.Time{}, v.Decisions) // its host keeps no history
+	}
 	s = s.until(v.Time)
 	data, err := json.Marshal(Frozen{View: v, Series: s, Version: version}) // < and > and & are escaped
 	if err != nil {

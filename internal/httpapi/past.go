@@ -30,6 +30,9 @@ type Series struct {
 	// a split was seen in force.
 	Verdict string         `json:"verdict"`
 	Metrics []MetricSeries `json:"metrics"`
+	// Sparse: what comes before this instant, in seconds since 1970, is what
+	// decisions tell, and no more was kept of it. 0: nothing does.
+	Sparse float64 `json:"sparse,omitempty"`
 }
 
 // MetricSeries is how both versions did by one metric.
@@ -337,19 +340,11 @@ func pointOf(v RolloutView, f *frame, now int64) point {
 		if v.Live || v.Verdict != analysis.Unavailable {
 			pt.verdict = verdictLetter[v.Verdict]
 		}
-		pt.cells = make([]cell, 0, len(v.Figures))
 	} else {
 		pt.set = 0
 	}
-	if v.Phase == rollout.Idle {
-		return pt
-	}
-	for i, x := range v.Figures {
-		c := cell{
-			canary: float32(x.Canary), stable: float32(x.Stable), low: float32(x.Low), high: float32(x.High), limit: float32(x.Limit),
-			canaryN: float32(x.CanaryN), stableN: float32(x.StableN), metric: uint8(min(i, 255)), state: stateLetter[x.State],
-		}
-		pt.cells = append(pt.cells, c)
+	if v.Phase != rollout.Idle {
+		pt.cells = cellsOf(v.Figures)
 	}
 	return pt
 }
@@ -381,22 +376,31 @@ func (p *past) points1(ref Ref, from int64) []point {
 	return append(out[:i], newest...)
 }
 
-// series gives what is known since an instant; the zero time is all.
-func (p *past) series(ref Ref, since time.Time) Series {
-	begin := int64(earliest)
+// series gives what is known since an instant; the zero time is all, and what
+// the decisions tell of the time before.
+func (p *past) series(ref Ref, since time.Time, decisions []rollout.Event) Series {
 	if !since.IsZero() {
-		begin = since.UnixMilli()
-	}
-	pts := p.points1(ref, begin)
-	if !since.IsZero() {
+		pts := p.points1(ref, since.UnixMilli())
 		from, _ := slices.BinarySearchFunc(pts, since.UnixMilli(), func(pt point, at int64) int {
 			if pt.at < at {
 				return -1
 			}
 			return 1
 		})
-		pts = pts[from:]
+		return seriesOf(pts[from:])
 	}
+	pts, told := outlined(p.points1(ref, earliest), decisions)
+	s := seriesOf(pts)
+	switch {
+	case told > 0 && told < len(pts):
+		s.Sparse = s.T[told]
+	case told > 0:
+		s.Sparse = s.T[told-1] + 1e-3
+	}
+	return s
+}
+
+func seriesOf(pts []point) Series {
 	n := len(pts)
 	s := Series{T: make([]float64, n), Metrics: []MetricSeries{}}
 	for _, c := range []*Column{&s.Set, &s.Seen, &s.Rollback, &s.Advance, &s.Exposed, &s.Harmed} {

@@ -46,7 +46,7 @@ func TestHistoryIsFineThenCoarse(t *testing.T) {
 	for at := length; at < length+time.Hour; at += 5 * time.Second {
 		p.add(ref, atRestAt(at))
 	}
-	s := p.series(ref, time.Time{})
+	s := p.series(ref, time.Time{}, nil)
 	n := len(s.T)
 	fine := 0
 	for i := 1; i < n; i++ {
@@ -70,7 +70,7 @@ func TestHistoryIsFineThenCoarse(t *testing.T) {
 	if s.Verdict[n-1] != '-' || s.Verdict[n-2] != 'U' || s.Set[n-1] != 0 {
 		t.Errorf("it ends with %q and weight %v", s.Verdict[n-5:], s.Set[n-1])
 	}
-	if half := p.series(ref, t0.Add(length/2)); half.T[0] < float64(t0.Add(length/2).Unix()) || len(half.T) >= n {
+	if half := p.series(ref, t0.Add(length/2), nil); half.T[0] < float64(t0.Add(length/2).Unix()) || len(half.T) >= n {
 		t.Errorf("since the half there are %d instants of %d, from %v", len(half.T), n, half.T[0])
 	}
 }
@@ -106,7 +106,7 @@ func TestHistoryIsBounded(t *testing.T) {
 			if count != p.points || count > p.budget {
 				rt.Fatalf("%d points are kept, %d are counted, %d may be", count, p.points, p.budget)
 			}
-			s := p.series(ref, time.Time{})
+			s := p.series(ref, time.Time{}, nil)
 			for i := range s.T {
 				if i > 0 && s.T[i] <= s.T[i-1] {
 					rt.Fatalf("instants out of order: %v", s.T)
@@ -131,7 +131,7 @@ func TestNoDataIsNoNumber(t *testing.T) {
 	v = onTrial(4*time.Second, 500)
 	v.Figures = append(v.Figures, analysis.Figure{Metric: "custom", State: "ok", Canary: 7, Stable: 8})
 	p.add(ref, v)
-	b, err := json.Marshal(p.series(ref, time.Time{}))
+	b, err := json.Marshal(p.series(ref, time.Time{}, nil))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -319,10 +319,11 @@ func (s *Views) Briefs(ctx context.Context, after Cursor) ([]Brief, Cursor, erro
 
 // Series implements [Host].
 func (s *Views) Series(ctx context.Context, ref Ref, since time.Time) (Series, error) {
-	if _, err := s.Get(ctx, ref); err != nil {
+	v, err := s.Get(ctx, ref)
+	if err != nil {
 		return Series{}, err
 	}
-	return s.past.series(ref, since), nil
+	return s.past.series(ref, since, v.Decisions), nil
 }
 
 // At implements [Host].
