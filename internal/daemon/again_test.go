@@ -138,8 +138,8 @@ func (o *other) replicaPIDs() []string {
 // them sees a failure; replicas, rollout and counters go on; killed afterwards,
 // the daemon takes its replicas along.
 func TestExecutedAgainUnderLoad(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(holding+unjudged))
-	marked(t, w)
 	o := w.start("127.0.0.1:0")
 	o.until("v1 is adopted", restsOn("v1"))
 	w.write("04-deployment-v2.yaml", deploymentOf("v2", 1))
@@ -319,6 +319,7 @@ func TestExecutedAgainUnderLoad(t *testing.T) {
 
 // A new program that cannot take over is found out before anything is given up.
 func TestAProgramThatCannotTakeOverChangesNothing(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(unjudged))
 	exe := filepath.Join(w.dir, "..", "program")
 	real, err := os.ReadFile(os.Args[0])

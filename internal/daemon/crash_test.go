@@ -44,7 +44,7 @@ func (w *world) startProgram(program, listen string) *other {
 	w.t.Helper()
 	o := &other{t: w.t, w: w, log: w.log, waited: make(chan struct{}), listen: listen}
 	o.cmd = exec.Command(program, "-dir", w.dir, "-state", w.state, "-listen", listen)
-	o.cmd.Env = append(os.Environ(), playing+"=daemon")
+	o.cmd.Env = append(os.Environ(), playing+"=daemon", worldMark+w.state) // and so every process of this world can be found
 	o.cmd.Stderr = w.log
 	if w.prepare != nil {
 		w.prepare(o.cmd)
@@ -96,10 +96,13 @@ func (o *other) kill() {
 	}
 }
 
-// processes finds what runs because of this world: back ends and shims know its
-// state folder or were started by who does.
+const worldMark = "SERIN_TEST_WORLD="
+
+// processes finds what runs because of this world, by its environment. (Without
+// /proc it finds nothing; that nothing is left behind is tested in
+// internal/workload/process, too.)
 func (w *world) processes() []string {
-	mine := []byte("SERIN_TEST_WORLD=" + w.state)
+	mine := []byte(worldMark + w.state)
 	var out []string
 	dirs, _ := filepath.Glob("/proc/[0-9]*")
 	for _, d := range dirs {
@@ -117,7 +120,7 @@ func (w *world) processes() []string {
 }
 
 func (o *other) view() (httpapi.RolloutView, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	return o.client.Get(ctx, httpapi.Ref{Name: "my-app"})
 }
@@ -152,20 +155,10 @@ func (o *other) share(n int) map[string]int {
 	return out
 }
 
-// marked makes every process of this world findable.
-func marked(t *testing.T, w *world) {
-	t.Helper()
-	if _, err := os.Stat("/proc/self/environ"); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Log("no /proc here: that nothing is left behind is tested in internal/workload/process alone")
-		}
-	}
-	t.Setenv("SERIN_TEST_WORLD", w.state)
-}
-
 // TestKilledAtEveryPhase kills the daemon in each phase of a good release and
 // starts it again: the rollout goes on where it was.
 func TestKilledAtEveryPhase(t *testing.T) {
+	t.Parallel()
 	type moment struct {
 		name  string
 		holds func(httpapi.RolloutView) bool
@@ -180,7 +173,6 @@ func TestKilledAtEveryPhase(t *testing.T) {
 		{"Promoted", func(v httpapi.RolloutView) bool { return v.Phase == rollout.Idle && len(v.History) == 1 }},
 	}
 	w := newWorld(t, article(steps+limits))
-	marked(t, w)
 	d := w.start("127.0.0.1:0")
 	d.until("v1 is adopted", restsOn("v1"))
 	listen := d.addr
@@ -235,8 +227,8 @@ func numbered(t *testing.T, v httpapi.RolloutView) {
 }
 
 func TestSplitIsTheSameAfterAKill(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(holding+unjudged))
-	marked(t, w)
 	d := w.start("127.0.0.1:0")
 	d.until("v1 is adopted", restsOn("v1"))
 	l := startLoad(d.addr, "", 2)
@@ -263,8 +255,8 @@ func TestSplitIsTheSameAfterAKill(t *testing.T) {
 }
 
 func TestFailIsKeptOverAKill(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(steps+limits))
-	marked(t, w)
 	d := w.start("127.0.0.1:0")
 	d.until("v1 is adopted", restsOn("v1"))
 	l := startLoad(d.addr, "", 4)
@@ -288,20 +280,21 @@ func TestFailIsKeptOverAKill(t *testing.T) {
 // TestKilledAtAnyMoment kills at random moments of a good and of a bad release.
 // Whatever the moments, the good one is promoted and the bad one is not.
 func TestKilledAtAnyMoment(t *testing.T) {
+	t.Parallel()
 	s := *seed
 	if s == 0 {
 		s = rand.Uint64()
 	}
 	t.Logf("again with: go test ./internal/daemon -run TestKilledAtAnyMoment -seed=%d", s)
-	r := rand.New(rand.NewPCG(s, 0))
-	for _, c := range []struct {
+	for i, c := range []struct {
 		name string
 		args []string
 		want string
 	}{{"Good", nil, "v2"}, {"Bad", []string{"-fail-every", "2"}, "v1"}} {
 		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			r := rand.New(rand.NewPCG(s, uint64(i)))
 			w := newWorld(t, article(steps+limits))
-			marked(t, w)
 			d := w.start("127.0.0.1:0")
 			d.until("v1 is adopted", restsOn("v1"))
 			listen := d.addr
@@ -331,8 +324,8 @@ func TestKilledAtAnyMoment(t *testing.T) {
 // TestTermEndsInOrder: SIGTERM ends with code 0, drops nothing that was in
 // flight, and leaves nothing.
 func TestTermEndsInOrder(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(steps+limits))
-	marked(t, w)
 	d := w.start("127.0.0.1:0")
 	d.until("v1 is adopted", restsOn("v1"))
 	d.share(10)

@@ -11,6 +11,7 @@ import (
 )
 
 func TestDashboardIsOnLoopbackOnly(t *testing.T) {
+	t.Parallel()
 	for _, address := range []string{"0.0.0.0:0", ":0", "[::]:0", "192.0.2.1:80", "example.com:80", "nonsense"} {
 		w, err := openDashboard(Options{Dashboard: address, StateDir: t.TempDir()})
 		if err == nil {
@@ -30,6 +31,7 @@ func TestDashboardIsOnLoopbackOnly(t *testing.T) {
 // The address that is printed lets its owner in, after a restart too; nobody
 // else, and no more than the dashboard asks for.
 func TestDashboardOfADaemon(t *testing.T) {
+	t.Parallel()
 	state := t.TempDir()
 	first, err := openDashboard(Options{Dashboard: "127.0.0.1:0", StateDir: state, User: "me"})
 	if err != nil {
@@ -51,6 +53,7 @@ func TestDashboardOfADaemon(t *testing.T) {
 }
 
 func TestDashboardShowsWhatRuns(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(steps))
 	w.edit = func(o *Options) { o.Dashboard = "127.0.0.1:0" }
 	w.up()

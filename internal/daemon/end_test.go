@@ -47,6 +47,7 @@ func slow(t *testing.T, w *world, flag string, before int) <-chan answer {
 // TestEndWaitsForRequestsInFlight: an orderly end answers what was asked, and
 // no process is told to stop before.
 func TestEndWaitsForRequestsInFlight(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(steps+unjudged))
 	w.up()
 	w.open()
@@ -73,6 +74,7 @@ func TestEndWaitsForRequestsInFlight(t *testing.T) {
 
 // TestSecondSignalWaitsForNobody: StopNow ends at once what would take long.
 func TestSecondSignalWaitsForNobody(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(steps+unjudged))
 	w.up()
 	w.open()
@@ -98,6 +100,7 @@ func TestSecondSignalWaitsForNobody(t *testing.T) {
 // TestDrainBeforeRetire: a version that has lost its traffic is stopped only
 // after its last request.
 func TestDrainBeforeRetire(t *testing.T) {
+	t.Parallel()
 	w, l := atHold(t)
 	flag := filepath.Join(t.TempDir(), "go")
 	if _, failed := l.end(); len(failed) > 0 {
@@ -136,6 +139,7 @@ func TestDrainBeforeRetire(t *testing.T) {
 // TestAStateThatCannotBeSavedStillRollsBack: a full disk holds everything but
 // the way to 0 %.
 func TestAStateThatCannotBeSavedStillRollsBack(t *testing.T) {
+	t.Parallel()
 	if syscall.Geteuid() == 0 {
 		t.Log("root may write into folders without permission: the folder is replaced by a file instead")
 	}

@@ -17,6 +17,7 @@ import (
 )
 
 func TestBothVersionsThereAtFirstStart(t *testing.T) {
+	t.Parallel()
 	files := article(holding + unjudged)
 	files["04-deployment-v2.yaml"] = deploymentOf("v2", 2)
 	w := newWorld(t, files)
@@ -55,6 +56,7 @@ func atHold(t *testing.T) (*world, *load) {
 }
 
 func TestServiceAsPublishedMovesNothing(t *testing.T) {
+	t.Parallel()
 	files := article(steps + unjudged)
 	files["00-service.yaml"] = strings.Replace(service, "selector: {app: my-app}", "selector: {app: my-app, version: v1}", 1)
 	files["04-deployment-v2.yaml"] = deploymentOf("v2", 2)
@@ -79,6 +81,7 @@ func TestServiceAsPublishedMovesNothing(t *testing.T) {
 }
 
 func TestBrokenFileChangesNothing(t *testing.T) {
+	t.Parallel()
 	w, l := atHold(t)
 	w.write("04-deployment-v2.yaml", deploymentOf("v2", 2)[:200])
 	v := w.until("my-app", "the problem is said", func(v httpapi.RolloutView) bool {
@@ -108,6 +111,7 @@ func TestBrokenFileChangesNothing(t *testing.T) {
 }
 
 func TestFirstStartWithBrokenFileIsAnError(t *testing.T) {
+	t.Parallel()
 	files := article(steps + unjudged)
 	files["03-virtualservice.yaml"] = strings.Replace(virtualService(100, 0), "subset: v2", "subset: v9", 1)
 	files["01-deployment-v1.yaml"] = strings.Replace(files["01-deployment-v1.yaml"], "replicas: 3", "replicsa: 3", 1)
@@ -123,6 +127,7 @@ func TestFirstStartWithBrokenFileIsAnError(t *testing.T) {
 }
 
 func TestCanaryWhoseFileGoesIsWithdrawn(t *testing.T) {
+	t.Parallel()
 	w, l := atHold(t)
 	w.remove("04-deployment-v2.yaml")
 	v := w.until("my-app", "v2 is withdrawn", func(v httpapi.RolloutView) bool { return len(v.History) == 1 && restsOn("v1")(v) })
@@ -138,6 +143,7 @@ func TestCanaryWhoseFileGoesIsWithdrawn(t *testing.T) {
 }
 
 func TestStableWhoseFileGoesRunsUntilItsTrafficIsGone(t *testing.T) {
+	t.Parallel()
 	w, l := atHold(t)
 	w.remove("01-deployment-v1.yaml")
 	w.until("my-app", "the folder without v1 was read", func(httpapi.RolloutView) bool {
@@ -171,6 +177,7 @@ func TestStableWhoseFileGoesRunsUntilItsTrafficIsGone(t *testing.T) {
 }
 
 func TestEditedCanaryIsANewRollout(t *testing.T) {
+	t.Parallel()
 	w, l := atHold(t)
 	old := w.view("my-app").Canary.Revision
 	w.write("04-deployment-v2.yaml", strings.Replace(deploymentOf("v2", 2), "image: my-registry/my-app:v2", "image: my-registry/my-app:v2.1", 1))
@@ -189,6 +196,7 @@ func TestEditedCanaryIsANewRollout(t *testing.T) {
 }
 
 func TestStableEditedInPlaceIsReleasedLikeAnyOther(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(holding+unjudged))
 	w.up()
 	w.open()
@@ -212,6 +220,7 @@ func TestStableEditedInPlaceIsReleasedLikeAnyOther(t *testing.T) {
 }
 
 func TestDeclaredWeights(t *testing.T) {
+	t.Parallel()
 	t.Run("LowerIsObeyed", func(t *testing.T) {
 		w, l := atHold(t)
 		w.write("03-virtualservice.yaml", virtualService(90, 10))
@@ -248,6 +257,7 @@ func TestDeclaredWeights(t *testing.T) {
 }
 
 func TestPortTakenIsSaidBeforeAnythingStarts(t *testing.T) {
+	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -280,6 +290,7 @@ func TestPortTakenIsSaidBeforeAnythingStarts(t *testing.T) {
 }
 
 func TestOneDaemonForAStateFolder(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(steps+unjudged))
 	w.up()
 	o := testOptions(w.dir, w.state)
@@ -293,6 +304,7 @@ func TestOneDaemonForAStateFolder(t *testing.T) {
 }
 
 func TestTwoApplications(t *testing.T) {
+	t.Parallel()
 	rename := func(s string) string { return strings.ReplaceAll(s, "my-app", "other") }
 	files := article(holding + unjudged)
 	for name, text := range article(holding + unjudged) {
@@ -334,6 +346,7 @@ func TestTwoApplications(t *testing.T) {
 }
 
 func TestInPlace(t *testing.T) {
+	t.Parallel()
 	files := article("")
 	files["02-destinationrule.yaml"] = "apiVersion: networking.istio.io/v1\nkind: DestinationRule\nmetadata: {name: my-app-dest}\nspec: {host: my-app-service}\n"
 	files["03-virtualservice.yaml"] = `
@@ -368,6 +381,7 @@ spec:
 }
 
 func TestReplicaThatCannotStartSaysWhy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(steps+unjudged))
 	w.up()
 	w.open()
@@ -385,6 +399,7 @@ func TestReplicaThatCannotStartSaysWhy(t *testing.T) {
 }
 
 func TestGatewayWaitsForStable(t *testing.T) {
+	t.Parallel()
 	flag := filepath.Join(t.TempDir(), "go")
 	files := article(steps + unjudged)
 	files["01-deployment-v1.yaml"] = deploymentOf("v1", 1, "-wait-for", flag)
@@ -414,6 +429,7 @@ func TestGatewayWaitsForStable(t *testing.T) {
 
 // TestEditedDocumentCountsAtOnce: after the step in force come the edited ones.
 func TestEditedDocumentCountsAtOnce(t *testing.T) {
+	t.Parallel()
 	w, l := atHold(t)
 	w.write("05-rollout.yaml", quick(strings.Replace(holding, "      - {approval: {}}\n", "      - {weight: 60%, hold: 100ms}\n", 1)+unjudged))
 	v := w.until("my-app", "the edit is recorded", func(v httpapi.RolloutView) bool { return decided(v, rollout.EvStepsChanged) })
@@ -430,6 +446,7 @@ func TestEditedDocumentCountsAtOnce(t *testing.T) {
 // TestDamagedStateIsSaidBeforeAnythingStarts: what cannot be read is never
 // taken for nothing.
 func TestDamagedStateIsSaidBeforeAnythingStarts(t *testing.T) {
+	t.Parallel()
 	for name, file := range map[string]string{"Rollout": "rollouts/my-app.state", "Memory": "daemon.json"} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t, article(steps+unjudged))
@@ -466,6 +483,7 @@ func TestDamagedStateIsSaidBeforeAnythingStarts(t *testing.T) {
 // TestAnotherFoldersDocumentsAreNotUsed: what was good in one folder is nothing
 // to go on with in another.
 func TestAnotherFoldersDocumentsAreNotUsed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(steps+unjudged))
 	w.up()
 	w.open()

@@ -102,6 +102,7 @@ func body(s string) *pb.Payload { return &pb.Payload{Body: []byte(s)} }
 // documents: calls of every shape, metadata and trailers, statuses as the judge
 // counts them, and a release in the middle of calls.
 func TestGRPCThroughTheGateway(t *testing.T) {
+	t.Parallel()
 	files := article(holding + unjudged)
 	files["00-service.yaml"] = strings.Replace(service, "{protocol: TCP,", "{name: grpc, protocol: TCP,", 1)
 	files["01-deployment-v1.yaml"] = grpcDeployment("v1")

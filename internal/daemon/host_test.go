@@ -30,6 +30,7 @@ func deployed(version string, args ...string) httpapi.Deploy {
 }
 
 func TestDeployWithoutYAML(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(holding+unjudged))
 	w.up()
 	w.open()
@@ -73,6 +74,7 @@ func TestDeployWithoutYAML(t *testing.T) {
 }
 
 func TestDeployIsRefusedWithAReason(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(holding+unjudged))
 	w.up()
 	w.open()
@@ -115,6 +117,7 @@ func TestDeployIsRefusedWithAReason(t *testing.T) {
 }
 
 func TestTheFolderTakesOverWhatWasDeployed(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(holding+unjudged))
 	w.up()
 	w.open()
@@ -135,6 +138,7 @@ func TestTheFolderTakesOverWhatWasDeployed(t *testing.T) {
 }
 
 func TestCommands(t *testing.T) {
+	t.Parallel()
 	w, l := atHold(t)
 	defer l.end()
 	pause := rollout.Command{ID: "p1", Verb: rollout.VerbPause, Reason: "lunch"}
@@ -187,6 +191,7 @@ func countOf(v httpapi.RolloutView, what rollout.What) int {
 }
 
 func TestRetryAndUndo(t *testing.T) {
+	t.Parallel()
 	w, l := atHold(t)
 	defer l.end()
 	canary := w.view("my-app").Canary.Revision
@@ -215,6 +220,7 @@ func TestRetryAndUndo(t *testing.T) {
 }
 
 func TestLogs(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(holding+unjudged))
 	w.up()
 	w.open()
@@ -283,6 +289,7 @@ func TestLogs(t *testing.T) {
 }
 
 func TestMetrics(t *testing.T) {
+	t.Parallel()
 	w, l := atHold(t)
 	defer l.end()
 	res, err := http.Get("http://" + w.d.MetricsAddr() + "/metrics")
@@ -322,6 +329,7 @@ func TestMetrics(t *testing.T) {
 
 // TestWorkloadsConformance runs the engine's suite over real processes.
 func TestWorkloadsConformance(t *testing.T) {
+	t.Parallel()
 	enginetest.TestWorkloads(t, func(t *testing.T) enginetest.WorkloadsFixture {
 		sup := process.New(process.Options{BackoffBase: 20e6})
 		t.Cleanup(func() {
@@ -366,6 +374,7 @@ func TestWorkloadsConformance(t *testing.T) {
 
 // TestTestSteps runs a command and a webhook before any user sees the canary.
 func TestTestSteps(t *testing.T) {
+	t.Parallel()
 	var asked atomic.Int64
 	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		asked.Add(1)
@@ -422,6 +431,7 @@ func TestTestSteps(t *testing.T) {
 }
 
 func TestInfo(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(holding+unjudged))
 	w.up()
 	c, err := httpapi.Dial(context.Background(), w.d.Socket())

@@ -42,6 +42,9 @@ func TestMain(m *testing.M) {
 		runDaemon(os.Args[1:])
 		return
 	}
+	// A program under the race detector sleeps for a second when it exits, and
+	// these tests start and end hundreds.
+	os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0")
 	goleak.VerifyTestMain(m)
 }
 

@@ -99,6 +99,7 @@ func (w *world) ask(method, host, path string, header ...string) (*http.Response
 
 // What the documents ask of the gateway is done, from a file to an answer.
 func TestTheGatewayDoesWhatTheDocumentsAsk(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, asking(asks, destinationRule, ""))
 	w.up()
 	w.open()
@@ -183,6 +184,7 @@ func (w *world) figures(version string) (v gateway.VersionStats, sum gateway.End
 // the new version and takes none away; the cookie that the gateway sets holds
 // over a restart of the daemon.
 func TestUsersStayOverARestart(t *testing.T) {
+	t.Parallel()
 	hash := strings.Replace(destinationRule, "  subsets:", "  trafficPolicy: {loadBalancer: {consistentHash: {httpCookie: {name: who, ttl: 1h}}}}\n  subsets:", 1)
 	files := asking(strings.Replace(virtualService(100, 0), "  - route:", "  - name: main\n    route:", 1), hash, "")
 	files["01-deployment-v1.yaml"] = deploymentOf("v1", 2)
@@ -248,6 +250,7 @@ func TestUsersStayOverARestart(t *testing.T) {
 // A version may have so many requests: a canary's go to stable then, stable's
 // wait or are refused, and none of that is evidence.
 func TestFullVersions(t *testing.T) {
+	t.Parallel()
 	bounds := strings.Replace(destinationRule, "  subsets:", "  trafficPolicy: {connectionPool: {tcp: {maxConnections: 2}, http: {http1MaxPendingRequests: 1}}}\n  subsets:", 1)
 	vs := strings.Replace(asks, "    timeout: 200ms\n", "", 1)
 	vs = strings.Replace(vs, "match: [{uri: {exact: /never}}]", "match: [{uri: {prefix: /wait-for}, headers: {x-only: {exact: v2}}}]", 1)
@@ -291,6 +294,7 @@ func TestFullVersions(t *testing.T) {
 
 // lint and the gateway agree on what a document may say about headers.
 func TestHeadersThatTheGatewayRefusesAreRefusedInDocuments(t *testing.T) {
+	t.Parallel()
 	names := []string{"Host", "Connection", "Content-Length", "Expect", "Forwarded", "Http2-Settings", "Keep-Alive", "Proxy-Authenticate",
 		"Proxy-Authorization", "Proxy-Connection", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "X-Forwarded-For", "X-Forwarded-New",
 		"X-Real-Ip", "X-Request-Id", "x_y", "X-Ordinary", "Cache-Control", "x-lower", "Set-Cookie", "Authorization"}
@@ -319,6 +323,7 @@ func raw(files map[string]string) map[string][]byte {
 
 // Everything that cannot be done is said at once, before anything runs.
 func TestWhatTheGatewayCannotDoIsRefusedAtUp(t *testing.T) {
+	t.Parallel()
 	bad := strings.Replace(asks, "    timeout: 200ms\n", "    timeout: soon\n    fault: {abort: {httpStatus: 500}}\n    corsPolicy: {}\n", 1)
 	dr := strings.Replace(destinationRule, "  subsets:", "  trafficPolicy: {outlierDetection: {}}\n  subsets:", 1)
 	w := newWorld(t, asking(bad, dr, ""))
@@ -335,6 +340,7 @@ func TestWhatTheGatewayCannotDoIsRefusedAtUp(t *testing.T) {
 
 // The key of sticky cookies is this machine's secret, the same at every start.
 func TestStickyKeyIsKept(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	first, err := stickyKey(dir)
 	if err != nil {
@@ -359,6 +365,7 @@ func TestStickyKeyIsKept(t *testing.T) {
 }
 
 func TestConnectionsThatDescriptorsAllow(t *testing.T) {
+	t.Parallel()
 	for descriptors, want := range map[uint64]int{64: 16, 256: 64, 1024: 448, 1 << 20: (1<<20 - 128) / 2, 1 << 40: 0} {
 		if got := connectionsFor(descriptors); got != want {
 			t.Errorf("%d descriptors: %d connections, want %d", descriptors, got, want)
@@ -368,6 +375,7 @@ func TestConnectionsThatDescriptorsAllow(t *testing.T) {
 
 // With the shield users do not see what a canary fails; the judge does.
 func TestShieldedUsersSeeNoFailure(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(holding+unjudged))
 	w.edit = func(o *Options) { o.Shield = true }
 	w.up()

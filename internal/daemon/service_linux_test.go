@@ -123,8 +123,8 @@ func (m *manager) heard(from int, prefix string) int {
 // its program is replaced and that it ends, all from one process; and none of
 // that reaches the replicas.
 func TestUnderAServiceManager(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(unjudged))
-	marked(t, w)
 	m := newManager(t, w)
 	asks := func() chan string {
 		got := make(chan string, 1)
@@ -204,6 +204,7 @@ func TestUnderAServiceManager(t *testing.T) {
 }
 
 func TestSocketsOfAServiceManager(t *testing.T) {
+	t.Parallel()
 	file := func(name string) *os.File {
 		l, err := net.Listen("tcp", "127.0.0.1:0")
 		if err != nil {
@@ -248,6 +249,7 @@ func TestSocketsOfAServiceManager(t *testing.T) {
 
 // The units that we show are understood by systemd itself, where it is installed.
 func TestUnitsAreUnderstood(t *testing.T) {
+	t.Parallel()
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
 		t.Skip("no systemd-analyze here")

@@ -17,6 +17,7 @@ import (
 )
 
 func TestGoodReleaseGoesToTheEnd(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(steps+limits))
 	w.up()
 	w.open()
@@ -56,6 +57,7 @@ func TestGoodReleaseGoesToTheEnd(t *testing.T) {
 }
 
 func TestBadReleaseIsTakenBack(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t, article(steps+limits))
 	w.up()
 	w.open()

@@ -48,6 +48,7 @@ func selfSigned(t *testing.T, dir, host string) (gateway.KeyPair, *x509.CertPool
 }
 
 func TestUsersOverTLS(t *testing.T) {
+	t.Parallel()
 	pair, pool := selfSigned(t, t.TempDir(), "shop.example")
 	w := newWorld(t, article(unjudged))
 	w.edit = func(o *Options) { o.TLS = TLS{Listen: "127.0.0.1:0", Certs: []gateway.KeyPair{pair}} }
@@ -81,6 +82,7 @@ func get2(c *http.Client, url string) secureAnswer {
 }
 
 func TestTLSThatCannotBeIsSaidBeforeAnythingStarts(t *testing.T) {
+	t.Parallel()
 	dir := t.TempDir()
 	pair, _ := selfSigned(t, dir, "shop.example")
 	for want, given := range map[string]TLS{

@@ -363,7 +363,7 @@ const steps = `
 const limits = `
   analysis:
     skip: [latency] # of a machine that does other things too
-    errorRate: {max: 20%, for: 1s}
+    errorRate: {max: 20%, worseBy: 5pp, for: 1s} # half a point more would take some thousand requests to rule out
     minRequests: 10
     deadline: 10s
 `
