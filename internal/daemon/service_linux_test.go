@@ -252,6 +252,9 @@ func TestUnitsAreUnderstood(t *testing.T) {
 	t.Parallel()
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
+		if os.Getenv("CI") == "true" {
+			t.Fatal("systemd-analyze is not installed, and everything must run")
+		}
 		t.Skip("no systemd-analyze here")
 	}
 	dir := t.TempDir()
