@@ -22,12 +22,19 @@ func (l *loader) app(p parts) App {
 		Name: p.rollout.Name, Namespace: p.rollout.Namespace, Rollout: p.rollout,
 		InPlace: p.label == "", Label: p.label,
 	}
-	var port servicePort
-	a.Service, port = l.service(p)
-	a.Subsets = l.subsets(p)
-	a.Route = l.route(p, a, port)
+	var portOf func(version string) servicePort
+	if len(p.own) > 0 {
+		a.Service, portOf = l.servicesOf(p)
+		a.Subsets = p.subsets()
+	} else {
+		var port servicePort
+		a.Service, port = l.service(p)
+		portOf = func(string) servicePort { return port }
+		a.Subsets = l.subsets(p)
+	}
+	a.Route = l.route(p, a)
 	for _, d := range p.deployments {
-		if v, ok := l.version(p, d, port); ok {
+		if v, ok := l.version(p, d, portOf(d.body.Spec.Template.Metadata.Labels[p.label])); ok {
 			a.Versions = append(a.Versions, v)
 		}
 	}
@@ -40,57 +47,12 @@ func (l *loader) app(p parts) App {
 	return a
 }
 
-// service picks the port that the route means.
+// service is the one Service, with the port that the route means.
 func (l *loader) service(p parts) (Service, servicePort) {
-	o := p.service.body
-	s := Service{Name: p.service.Name, Namespace: p.service.Namespace, Selector: o.Spec.Selector}
-	ports := o.Spec.Ports
-	asked := map[int32]string{}
-	for i, h := range p.virtual.body.Spec.HTTP {
-		for j, d := range h.Route {
-			if n := d.Destination.Port.Number; n != 0 {
-				asked[n] = fmt.Sprintf("spec.http[%d].route[%d].destination.port.number", i, j)
-			}
-		}
-		for at, m := range l.mirrored(p.virtual.where, fmt.Sprintf("spec.http[%d]", i), h) {
-			if n := m.to.Port.Number; n != 0 && asked[n] == "" {
-				asked[n] = at
-			}
-		}
-	}
-	var port servicePort
-	switch {
-	case len(ports) == 0:
-		l.wrong(p.service.where, "spec.ports", "is missing: the port that callers use")
+	s := Service{Name: p.service.Name, Namespace: p.service.Namespace, Selector: p.service.body.Spec.Selector}
+	port, ok := l.port(p, p.service)
+	if !ok {
 		return s, port
-	case len(asked) > 1:
-		l.wrong(p.virtual.where, "spec.http", "sends to %d ports: one port of a Service can be routed here", len(asked))
-		return s, port
-	case len(asked) == 0 && len(ports) > 1:
-		if i := onlyOne(ports, isHTTP); i >= 0 {
-			port = ports[i]
-		} else if i := onlyOne(ports, isHTTP2); i >= 0 && !slices.ContainsFunc(ports, isHTTP) {
-			port = ports[i]
-		} else {
-			l.wrong(p.service.where, "spec.ports", "there are %d: name the one that is routed http, or say destination.port.number in %s", len(ports), p.virtual.object())
-			return s, port
-		}
-	default:
-		port = ports[0]
-		for n, field := range asked {
-			i := slices.IndexFunc(ports, func(p servicePort) bool { return p.Port == n })
-			if i < 0 {
-				l.wrong(p.virtual.where, field, "Service/%s has no port %d", p.service.Name, n)
-				return s, port
-			}
-			port = ports[i]
-		}
-	}
-	if port.Port < 1 || port.Port > 65535 {
-		l.wrong(p.service.where, "spec.ports", "%d: a port is from 1 to 65535", port.Port)
-	}
-	if !port.TargetPort.given() {
-		port.TargetPort.Number = int(port.Port)
 	}
 	s.Port, s.TargetPort = int(port.Port), port.TargetPort.String()
 	s.HTTP2 = isHTTP2(port) || upgraded(p.destination.body.Spec.TrafficPolicy)
@@ -98,6 +60,60 @@ func (l *loader) service(p parts) (Service, servicePort) {
 		l.noConnections(p)
 	}
 	return s, port
+}
+
+// port picks the port of a Service that the route means.
+func (l *loader) port(p parts, service read[serviceObject]) (servicePort, bool) {
+	ports := service.body.Spec.Ports
+	asked := map[int32]string{}
+	ask := func(d destinationObject, at string) {
+		if n := d.Port.Number; n != 0 && asked[n] == "" && (len(p.own) == 0 || means(d.Host, p.virtual.Namespace, service.Name, service.Namespace)) {
+			asked[n] = at
+		}
+	}
+	for i, h := range p.virtual.body.Spec.HTTP {
+		for j, d := range h.Route {
+			ask(d.Destination, fmt.Sprintf("spec.http[%d].route[%d].destination.port.number", i, j))
+		}
+		for at, m := range l.mirrored(p.virtual.where, fmt.Sprintf("spec.http[%d]", i), h) {
+			ask(m.to, at)
+		}
+	}
+	var port servicePort
+	switch {
+	case len(ports) == 0:
+		l.wrong(service.where, "spec.ports", "is missing: the port that callers use")
+		return port, false
+	case len(asked) > 1:
+		l.wrong(p.virtual.where, "spec.http", "sends to %d ports: one port of a Service can be routed here", len(asked))
+		return port, false
+	case len(asked) == 0 && len(ports) > 1:
+		if i := onlyOne(ports, isHTTP); i >= 0 {
+			port = ports[i]
+		} else if i := onlyOne(ports, isHTTP2); i >= 0 && !slices.ContainsFunc(ports, isHTTP) {
+			port = ports[i]
+		} else {
+			l.wrong(service.where, "spec.ports", "there are %d: name the one that is routed http, or say destination.port.number in %s", len(ports), p.virtual.object())
+			return port, false
+		}
+	default:
+		port = ports[0]
+		for n, field := range asked {
+			i := slices.IndexFunc(ports, func(p servicePort) bool { return p.Port == n })
+			if i < 0 {
+				l.wrong(p.virtual.where, field, "Service/%s has no port %d", service.Name, n)
+				return port, false
+			}
+			port = ports[i]
+		}
+	}
+	if port.Port < 1 || port.Port > 65535 {
+		l.wrong(service.where, "spec.ports", "%d: a port is from 1 to 65535", port.Port)
+	}
+	if !port.TargetPort.given() {
+		port.TargetPort.Number = int(port.Port)
+	}
+	return port, true
 }
 
 func isHTTP(p servicePort) bool { return p.Name == "http" || strings.HasPrefix(p.Name, "http-") }
@@ -166,7 +182,7 @@ func (l *loader) subsets(p parts) []Subset {
 	return subsets
 }
 
-func (l *loader) route(p parts, a App, port servicePort) Route {
+func (l *loader) route(p parts, a App) Route {
 	o := p.virtual.body
 	policy := p.destination.body.Spec.TrafficPolicy
 	r := Route{
@@ -385,6 +401,9 @@ func (l *loader) to(p parts, a App, at string, h httpRoute) []Destination {
 
 // subsetOf gives the version that a destination means.
 func (l *loader) subsetOf(p parts, a App, field string, d destinationObject) (Destination, bool) {
+	if len(p.own) > 0 {
+		return l.ownOf(p, field, d)
+	}
 	host := d.Host
 	if !means(host, p.virtual.Namespace, p.service.Name, p.service.Namespace) {
 		if _, there := l.serviceFor(host, p.virtual.where, field+".host"); there {

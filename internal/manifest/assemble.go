@@ -19,8 +19,9 @@ type parts struct {
 	where   // what a problem with the App as a whole is said of
 	rollout *v1alpha1.Rollout
 
-	service     read[serviceObject]
-	destination read[destinationRuleObject]
+	service     read[serviceObject]         // that users call; without a name: none of the files'
+	destination read[destinationRuleObject] // without a name: versions are told apart by own
+	own         []ownService                // by name; empty: there are subsets
 	virtual     read[virtualServiceObject]
 	deployments []read[deploymentObject]
 	routes      []string // names of the routes that carry the split; empty: the only one
@@ -90,8 +91,14 @@ func (l *loader) claim(used map[string]string, p parts) {
 		}
 		used[d.object()] = p.rollout.Name
 	}
-	for _, w := range []where{p.service.where, p.destination.where, p.virtual.where} {
-		used[w.object()] = p.rollout.Name
+	objects := []where{p.service.where, p.destination.where, p.virtual.where}
+	for _, s := range p.own {
+		objects = append(objects, s.where)
+	}
+	for _, w := range objects {
+		if w.Name != "" {
+			used[w.object()] = p.rollout.Name
+		}
 	}
 }
 
@@ -143,13 +150,17 @@ func (l *loader) given(r *v1alpha1.Rollout, w where) (parts, bool) {
 	p.routes = istio.Routes
 	at := "spec.traffic[0].istio."
 	p.virtual = find(l, l.virtualServices, w, at+"virtualService", "VirtualService", istio.VirtualService)
-	p.destination = find(l, l.destinations, w, at+"destinationRule", "DestinationRule", istio.DestinationRule)
+	if istio.DestinationRule != "" {
+		p.destination = find(l, l.destinations, w, at+"destinationRule", "DestinationRule", istio.DestinationRule)
+	}
 	if len(l.problems) > before {
 		return p, false
 	}
-	var ok bool
-	if p.service, ok = l.serviceFor(p.destination.body.Spec.Host, p.destination.where, "spec.host"); !ok {
-		return p, false
+	if istio.DestinationRule != "" {
+		var ok bool
+		if p.service, ok = l.serviceFor(p.destination.body.Spec.Host, p.destination.where, "spec.host"); !ok {
+			return p, false
+		}
 	}
 	if in := r.Spec.Workload.InPlace; in != nil {
 		p.deployments = []read[deploymentObject]{find(l, l.deployments, w, "spec.workload.inPlace.name", "Deployment", in.Name)}
@@ -160,6 +171,9 @@ func (l *loader) given(r *v1alpha1.Rollout, w where) (parts, bool) {
 			selector = labels.Nothing()
 		}
 		p.deployments = l.selected(w.Namespace, selector)
+	}
+	if istio.DestinationRule == "" {
+		l.ownServices(&p)
 	}
 	return p, len(l.problems) == before
 }
@@ -321,7 +335,7 @@ func (l *loader) derivedDestination(p *parts) bool {
 		p.destination = found[0]
 		return true
 	case 0:
-		l.wrong(p.virtual.where, "spec.http", "no DestinationRule has host %s: add one with a subset for each version, or keep this VirtualService in a file that only the cluster reads", p.service.Name)
+		l.wrong(p.virtual.where, "spec.http", "no DestinationRule has host %s: add one with a subset for each version; or a Rollout that names none, where each version has a Service of its own; or keep this VirtualService in a file that only the cluster reads", p.service.Name)
 	default:
 		l.wrong(p.virtual.where, "spec.http", "%d DestinationRules have host %s: say in a Rollout which one holds the versions", len(found), p.service.Name)
 	}

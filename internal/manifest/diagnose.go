@@ -14,6 +14,9 @@ func diagnose(p parts, a App) []Finding {
 		findings = append(findings, f)
 	}
 	for _, v := range a.Versions {
+		if len(p.own) > 0 {
+			break // whom users call is not who answers
+		}
 		if k := missing(a.Service.Selector, v.Labels, a.Label); k != "" {
 			want := a.Service.Selector[k]
 			findings = append(findings, Finding{Level: Refuse, Version: v.Label,
@@ -22,7 +25,12 @@ func diagnose(p parts, a App) []Finding {
 				Remedy: fmt.Sprintf("add %s: %s to the pods' labels in %s, or remove it from the Service's spec.selector", k, want, v.File)})
 		}
 	}
-	findings = append(findings, subsetFindings(p, a)...)
+	if len(p.own) > 0 {
+		findings = append(findings, hostFindings(p, a)...)
+	} else {
+		findings = append(findings, subsetFindings(p, a)...)
+	}
+	findings = append(findings, absentFindings(a)...)
 	if len(a.Versions) == 0 {
 		findings = append(findings, Finding{Level: Refuse,
 			What:   fmt.Sprintf("No Deployment in these files belongs to Rollout/%s, so nobody can answer.", a.Name),
@@ -35,7 +43,7 @@ func diagnose(p parts, a App) []Finding {
 // subsets every other version is left without endpoints.
 func narrowService(p parts, a App) (Finding, bool) {
 	only, named := a.Service.Selector[a.Label]
-	if a.Label == "" || !named {
+	if a.Label == "" || !named || len(p.own) > 0 {
 		return Finding{}, false
 	}
 	var left []string
@@ -90,20 +98,33 @@ func subsetFindings(p parts, a App) []Finding {
 				Remedy: fmt.Sprintf("add %s: %s to the pods' labels in %s, or remove it from the subset", k, s.Labels[k], v.File)})
 		}
 	}
-	for _, label := range slices.Sorted(maps.Keys(a.Declared)) {
-		if _, there := byLabel[label]; !there && a.Declared[label] > 0 {
-			// Only a warning: once the App has been taken over, the file's weights
-			// count when they are edited, and the version may have been retired.
-			findings = append(findings, Finding{Level: Warn, Version: label,
-				What:   fmt.Sprintf("VirtualService/%s sends %s to version %s, and no Deployment in these files has %s=%s.", a.Route.Name, percent(a.Declared[label]), label, a.Label, label),
-				Remedy: remedyForAbsent(a)})
-		}
-	}
 	for _, v := range a.Versions {
 		if !subset[v.Label] {
 			findings = append(findings, Finding{Level: Warn, Version: v.Label,
 				What:   fmt.Sprintf("No subset of DestinationRule/%s selects Deployment/%s (%s=%s); here it is routed as if one did.", p.destination.Name, v.Deployment, a.Label, v.Label),
 				Remedy: fmt.Sprintf("add the subset {name: %s, labels: {%s: %s}} to keep the file complete", v.Label, a.Label, v.Label)})
+		}
+	}
+	return findings
+}
+
+// absentFindings names what the files' route sends to and nobody is.
+func absentFindings(a App) []Finding {
+	if a.InPlace {
+		return nil
+	}
+	there := map[string]bool{}
+	for _, v := range a.Versions {
+		there[v.Label] = true
+	}
+	var findings []Finding
+	for _, label := range slices.Sorted(maps.Keys(a.Declared)) {
+		if !there[label] && a.Declared[label] > 0 {
+			// Only a warning: once the App has been taken over, the file's weights
+			// count when they are edited, and the version may have been retired.
+			findings = append(findings, Finding{Level: Warn, Version: label,
+				What:   fmt.Sprintf("VirtualService/%s sends %s to version %s, and no Deployment in these files has %s=%s.", a.Route.Name, percent(a.Declared[label]), label, a.Label, label),
+				Remedy: remedyForAbsent(a)})
 		}
 	}
 	return findings
