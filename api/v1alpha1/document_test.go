@@ -2,7 +2,6 @@ package v1alpha1
 
 import (
 	"encoding/json"
-	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -16,10 +15,9 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/yaml"
 
+	"github.com/serin-dev/serin/internal/golden"
 	"github.com/serin-dev/serin/internal/strictyaml"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
 
 // Every document under testdata/documents, as it is after Default, or
 // everything that is wrong with it.
@@ -34,24 +32,8 @@ func TestDocuments(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			golden(t, strings.TrimSuffix(file, filepath.Ext(file))+".golden", describe(t, data))
+			golden.Same(t, strings.TrimSuffix(file, filepath.Ext(file))+".golden", describe(t, data))
 		})
-	}
-}
-
-func golden(t *testing.T, file, got string) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, []byte(got), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s differs (-want +got); go test -update writes it:\n%s", file, diff)
 	}
 }
 

@@ -79,7 +79,7 @@ func layerOf(path string) int {
 }
 
 // apart are beside the layers: what they may import is stated by the bans.
-var apart = []string{"internal/sim", "internal/archtest", "internal/engine/enginetest", "test", "ui", "grafana"}
+var apart = []string{"internal/sim", "internal/archtest", "internal/engine/enginetest", "internal/golden", "test", "ui", "grafana"}
 
 func isApart(path string) bool {
 	for _, p := range apart {
@@ -147,7 +147,7 @@ var bans = []struct {
 		"a machine without a cluster does not carry the cluster's client"},
 	{[]string{"api"}, nil, []string{"k8s.io/api", "k8s.io/client-go", "sigs.k8s.io/controller-runtime"},
 		"whoever imports the document's types gets apimachinery's meta types and nothing heavier"},
-	{[]string{""}, []string{"internal/sim", "internal/engine/enginetest", "internal/metric/prometheus/prometheustest", "test", "internal/cli", "internal/demo"}, []string{module + "internal/sim", module + "internal/engine/enginetest", module + "internal/metric/prometheus/prometheustest", "testing"},
+	{[]string{""}, []string{"internal/sim", "internal/engine/enginetest", "internal/metric/prometheus/prometheustest", "internal/golden", "test", "internal/cli", "internal/demo"}, []string{module + "internal/sim", module + "internal/engine/enginetest", module + "internal/metric/prometheus/prometheustest", module + "internal/golden", "testing"},
 		"fakes and the simulator are for tests, and for `serin simulate`"},
 	{[]string{""}, nil, []string{"gonum.org"},
 		"an oracle in tests, not a dependency"},

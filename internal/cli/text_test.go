@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/serin-dev/serin/internal/analysis"
+	"github.com/serin-dev/serin/internal/golden"
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/rollout"
 )
@@ -115,7 +116,7 @@ func TestStatus(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var b bytes.Buffer
 			printStatus(&b, v, "serin")
-			golden(t, "status-"+name, b.String())
+			golden.Same(t, "testdata/status-"+name+".golden", b.String())
 		})
 	}
 }
@@ -135,7 +136,7 @@ func TestWhy(t *testing.T) {
 			}
 			var b bytes.Buffer
 			printWhy(&b, v, e, "serin")
-			golden(t, "why-"+name, b.String())
+			golden.Same(t, "testdata/why-"+name+".golden", b.String())
 		})
 	}
 }
@@ -161,7 +162,7 @@ func TestListAndHistory(t *testing.T) {
 	if err := printHistory(&b, vs["progressing"]); err != nil {
 		t.Fatal(err)
 	}
-	golden(t, "list-history", b.String())
+	golden.Same(t, "testdata/list-history.golden", b.String())
 }
 
 // Who follows sees each decision once, and a message only when what it is about
@@ -177,7 +178,7 @@ func TestFollower(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	golden(t, "watch", b.String())
+	golden.Same(t, "testdata/watch.golden", b.String())
 }
 
 func TestExpected(t *testing.T) {
@@ -266,7 +267,7 @@ func TestExpectedKeepsToWhatItSaw(t *testing.T) {
 
 func TestLastOutcome(t *testing.T) {
 	vs := views()
-	golden(t, "watch-after", lastOutcome(vs["rolledback"])+"\n"+lastOutcome(vs["progressing"])+"\n")
+	golden.Same(t, "testdata/watch-after.golden", lastOutcome(vs["rolledback"])+"\n"+lastOutcome(vs["progressing"])+"\n")
 }
 
 // Text from elsewhere cannot move the cursor, colour the screen or break lines.

@@ -2,7 +2,6 @@ package manifest
 
 import (
 	"bytes"
-	"flag"
 	"fmt"
 	"maps"
 	"os"
@@ -12,9 +11,9 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
-)
 
-var update = flag.Bool("update", false, "write the golden answers into the cases")
+	"github.com/serin-dev/serin/internal/golden"
+)
 
 // Each case is one text file: a comment that says what it is about, the files
 // of a folder, what --run says (one per line in "run"), and the answer in "want".
@@ -33,16 +32,8 @@ func TestCases(t *testing.T) {
 			}
 			comment, sections := parseCase(string(data))
 			files, o := caseInput(t, comment, sections)
-			got := describe(Load(files, o))
-			if *update {
-				sections["want"] = got
-				if err := os.WriteFile(file, []byte(formatCase(comment, string(data), sections)), 0o644); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if diff := cmp.Diff(sections["want"], got); diff != "" {
-				t.Errorf("(-want +got); go test -update writes it:\n%s", diff)
-			}
+			sections["want"] = describe(Load(files, o))
+			golden.Same(t, file, formatCase(comment, string(data), sections))
 		})
 	}
 }
@@ -610,16 +601,7 @@ func TestDocumentedTable(t *testing.T) {
 	if !ok || !closed {
 		t.Fatalf("%s has no table", path)
 	}
-	want := before + from + documentedTable() + to + after
-	if *update {
-		if err := os.WriteFile(path, []byte(want), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	if diff := cmp.Diff(want, string(doc)); diff != "" {
-		t.Errorf("(-want +got); go test -update writes it:\n%s", diff)
-	}
+	golden.Same(t, path, before+from+documentedTable()+to+after)
 }
 
 func documentedTable() string {

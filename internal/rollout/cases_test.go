@@ -1,18 +1,14 @@
 package rollout
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/serin-dev/serin/internal/analysis"
+	"github.com/serin-dev/serin/internal/golden"
 )
-
-var update = flag.Bool("update", false, "write docs/CASES.md anew")
 
 // A hard case: what is decided, and why. docs/CASES.md is written from here.
 type hardCase struct {
@@ -935,17 +931,5 @@ func TestCasesDoc(t *testing.T) {
 		}
 		fmt.Fprintf(&s, "- **%s**: %s\n", c.name, c.reason)
 	}
-	path := filepath.Join("..", "..", "docs", "CASES.md")
-	if *update {
-		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(path, []byte(s.String()), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	got, err := os.ReadFile(path)
-	if err != nil || string(got) != s.String() {
-		t.Errorf("docs/CASES.md is not what the table says (%v): run with -update", err)
-	}
+	golden.Same(t, "../../docs/CASES.md", s.String())
 }

@@ -19,7 +19,6 @@ import (
 var (
 	seedFlag   = flag.Uint64("seed", 0, "run this one world, and print its trace")
 	mutantFlag = flag.String("mutant", "", "with -seed: run the world with this mistake (see TestMutants)")
-	update     = flag.Bool("update", false, "write the stories anew")
 	worldsFlag = flag.Int("worlds", 0, "how many worlds TestWorlds runs (SERIN_WORLDS in the environment says the same)")
 )
 

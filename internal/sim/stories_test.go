@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/serin-dev/serin/internal/golden"
 )
 
 const mark = "-- trace --\n"
@@ -27,7 +29,7 @@ func TestStories(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			script, want, _ := strings.Cut(string(b), mark)
+			script, _, _ := strings.Cut(string(b), mark)
 			got, err := Tell(script)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, got)
@@ -35,15 +37,7 @@ func TestStories(t *testing.T) {
 			if again, _ := Tell(script); again != got {
 				t.Fatalf("told twice it is another story:\n%s", cmp.Diff(got, again))
 			}
-			if *update {
-				if err := os.WriteFile(file, []byte(script+mark+got), 0o644); err != nil {
-					t.Fatal(err)
-				}
-				return
-			}
-			if d := cmp.Diff(want, got); d != "" {
-				t.Errorf("another story (-want +got; -update writes it anew):\n%s", d)
-			}
+			golden.Same(t, file, script+mark+got)
 		})
 	}
 }

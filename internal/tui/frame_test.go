@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/serin-dev/serin/internal/analysis"
+	"github.com/serin-dev/serin/internal/golden"
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/rollout"
 )
@@ -27,7 +28,7 @@ func TestFrames(t *testing.T) {
 				m := s.model()
 				got := Frame(m, size[0], size[1])
 				check(t, got, size[0], size[1])
-				golden(t, id, got+"\n")
+				golden.Same(t, "testdata/"+id+".golden", got+"\n")
 				m.Color = true
 				var plain []string
 				for l := range strings.SplitSeq(ansi.Strip(Frame(m, size[0], size[1])), "\n") {

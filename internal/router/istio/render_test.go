@@ -1,43 +1,19 @@
 package istio
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
-	"flag"
 	"fmt"
 	"maps"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/golden"
 	"github.com/serin-dev/serin/internal/rollout"
 )
-
-var update = flag.Bool("update", false, "write the golden files")
-
-// golden compares with testdata/NAME.
-func golden(t *testing.T, name string, got []byte) {
-	t.Helper()
-	path := filepath.Join("testdata", name)
-	if *update {
-		if err := os.WriteFile(path, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-		return
-	}
-	want, err := os.ReadFile(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if !bytes.Equal(want, got) {
-		t.Errorf("%s differs; got\n%s\nwant\n%s\n(go test ./internal/router/istio -update writes it)", path, got, want)
-	}
-}
 
 // The article's story as it is written to the API server, patch by patch.
 func TestGoldenArticle(t *testing.T) {
@@ -94,7 +70,7 @@ func TestGoldenArticle(t *testing.T) {
 		t.Fatal(err)
 	}
 	fmt.Fprintf(&out, "# the VirtualService at the end\n%s\n", raw)
-	golden(t, "article.golden", []byte(out.String()))
+	golden.Same(t, "testdata/article.golden", out.String())
 }
 
 // A rollout that was taken back leaves the route as its author wrote it, our
