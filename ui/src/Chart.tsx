@@ -1,6 +1,7 @@
 import { useEffect, useLayoutEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
 import 'uplot/dist/uPlot.min.css';
+import { alone } from './series';
 
 export interface Flag {
   t: number;
@@ -84,7 +85,14 @@ export function Chart(p: Props) {
         width: l.width ?? 2,
         dash: l.dash,
         paths: l.points ? () => null : l.stepped ? uPlot.paths.stepped!({ align: 1 }) : undefined,
-        points: { show: l.points === true, size: 4.5, fill: ink, stroke: ink, width: 0 },
+        points: {
+          show: l.points === true,
+          size: l.points ? 4.5 : 6,
+          fill: ink,
+          stroke: ink,
+          width: 0,
+          ...(l.points || l.stepped || l.dash ? {} : { filter: (u: uPlot, k: number) => alone(u.data[k]!, ...(u.series[0]!.idxs ?? [0, -1])) }),
+        },
         spanGaps: false,
       });
     }

@@ -3,7 +3,7 @@ import * as api from './api';
 import { Actions, Ask } from './Action';
 import { Chart, type Flag } from './Chart';
 import {
-  about, clock, count, dateTime, difference, headline, label, metricName, percent, resultWords, span, stateWords, table, takenBack, tone, value, waitWords, weight, whatWords,
+  about, clock, count, dateTime, difference, headline, label, metricName, percent, resultWords, span, stale, stateWords, table, takenBack, tone, value, waitWords, weight, whatWords,
 } from './format';
 import { Glyph, Mark } from './icons';
 import type { Decision, Figure, MetricSeries, Offer, Ref, Series, View, Who } from './model';
@@ -132,8 +132,9 @@ export function Detail({ target, at, frozen, theme, onLine, onTitle }: Props) {
     <main class="page detail">
       <Top view={view} target={target} at={at} frozen={!!frozen} offers={offers} look={who?.look ?? false} onPick={setOffer} />
       {gone && <div class="banner warn" role="status">This rollout is gone: its document was removed. What is below is how it was last seen.</div>}
+      {!frozen && !at && !gone && <Stale view={view} />}
       <DriftBanner view={view} />
-      <Hero view={view} frozen={!!frozen || !!at} />
+      <Hero view={view} series={series.current} frozen={!!frozen || !!at} />
       <Charts view={view} series={series.current} theme={theme} />
       <div class="columns">
         <Timeline view={view} />
@@ -223,6 +224,17 @@ function Top({ view, target, at, frozen, offers, look, onPick }: { view: View; t
 export const hashOf = (r: Ref, at?: string): string =>
   '#/r/' + encodeURIComponent(r.namespace || '-') + '/' + encodeURIComponent(r.name) + (at ? '?at=' + encodeURIComponent(at) : '');
 
+/** Nothing newer has come, although the line stands: what is shown may be long over. */
+function Stale({ view }: { view: View }) {
+  const age = stale(view, useNow());
+  if (age === undefined) return null;
+  return (
+    <div class="banner bad" role="status">
+      <b>This is how it was {span(age)} ago.</b> Nothing newer has come since, although it is under way: whoever runs it may have stopped, or may not be reached from here.
+    </div>
+  );
+}
+
 function DriftBanner({ view }: { view: View }) {
   const d = view.drift;
   if (!d) return null;
@@ -248,7 +260,7 @@ function DriftBanner({ view }: { view: View }) {
   );
 }
 
-function Hero({ view, frozen }: { view: View; frozen: boolean }) {
+function Hero({ view, series, frozen }: { view: View; series: Series; frozen: boolean }) {
   const now = useNow(frozen ? Date.parse(view.time) : undefined);
   const back = takenBack(view);
   const t = tone(view, !!back);
@@ -271,7 +283,7 @@ function Hero({ view, frozen }: { view: View; frozen: boolean }) {
             </p>
           </div>
         </div>
-        {judged && <Gauge rollback={view.evidence.rollback} advance={view.evidence.advance} nodata={nodata} />}
+        {judged && <Gauge rollback={view.evidence.rollback} advance={view.evidence.advance} nodata={nodata} toGo={frozen ? undefined : past.requestsToGo(series, view)} />}
         {judged && <Chips figures={view.figures ?? []} />}
       </div>
       <div class="hero-side">
@@ -400,7 +412,9 @@ function Charts({ view, series, theme }: { view: View; series: Series; theme: st
   const [all, setAll] = useState(false);
   const [i, setI] = useState<number | null>(null);
   const [from, to] = past.period(view, series, all);
-  const s = past.cut(series, from - 2, to + 2);
+  // What came before is another release's, and ended where this one begins.
+  const s = past.cut(series, all ? from - 2 : from - 0.01, to + 2);
+  const sparse = s.sparse !== undefined && s.t.length > 0 && s.t[0]! < s.sparse ? s.sparse : undefined;
   const flags: Flag[] = (view.decisions ?? [])
     .filter((d) => loud.has(d.what))
     .map((d) => ({ t: Date.parse(d.at) / 1000, n: d.n, text: whatWords(d.what) + (d.to ? ' ' + d.to : ''), tone: bad.has(d.what) ? 'bad' : good.has(d.what) ? 'good' : 'plain' }));
@@ -465,6 +479,11 @@ function Charts({ view, series, theme }: { view: View; series: Series; theme: st
           format={(y) => percent(y, 0)}
           height={170}
         />
+        {sparse !== undefined && (
+          <p class="muted small-text">
+            {s.t[s.t.length - 1]! < sparse ? 'Of this' : `Of what was before ${clock(sparse * 1000)}`} only decisions were kept: a dot is a figure that one rests on.
+          </p>
+        )}
       </Panel>
       {s.metrics.map((m) => (
         <Metric key={m.metric + m.unit} m={m} f={at === null && view.phase !== 'Idle' ? view.figures?.find((x) => x.metric === m.metric) : figureAt(m, at)} view={view} shared={shared} t={s.t} />

@@ -257,5 +257,16 @@ export function headline(v: View): string {
   return v.message;
 }
 
+/**
+ * How long ago a view was true, in seconds, where that is longer than a host
+ * that is well lets pass while it judges: the line to whoever serves the page
+ * stands, and nothing comes along it. Else undefined.
+ */
+export function stale(v: Pick<View, 'phase' | 'time'>, now: number): number | undefined {
+  const age = (now - Date.parse(v.time)) / 1000;
+  const judged = v.phase === 'Progressing' || v.phase === 'Promoting' || v.phase === 'Baking';
+  return judged && age > 120 ? age : undefined;
+}
+
 /** "Nothing speaks against it" must be true: it is not, with a figure over its limit. */
 export const uneasy = (fs: Figure[] | undefined): boolean => !!fs?.some((f) => f.state === 'pending' || f.state === 'worse' || f.state === 'firing');

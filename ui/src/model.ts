@@ -169,6 +169,7 @@ export interface Series {
   harmed: (number | null)[];
   verdict: string; // a letter for each instant
   metrics: MetricSeries[];
+  sparse?: number; // what comes before this instant is what decisions tell, and no more
 }
 
 export interface Who {

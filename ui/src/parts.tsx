@@ -1,7 +1,7 @@
 import type { ComponentChildren } from 'preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { serverNow } from './api';
-import { countdown, difference, value } from './format';
+import { count, countdown, difference, value } from './format';
 import type { Figure } from './model';
 
 /** The time, again each second while somebody looks. */
@@ -37,7 +37,7 @@ export function Panel({ title, aside, children, class: c, id }: { title: string;
 }
 
 /** How far the evidence has got, both ways from the middle. */
-export function Gauge({ rollback, advance, nodata }: { rollback: number; advance: number; nodata: boolean }) {
+export function Gauge({ rollback, advance, nodata, toGo }: { rollback: number; advance: number; nodata: boolean; toGo?: number }) {
   const pc = (x: number) => Math.round(Math.min(1, Math.max(0, x)) * 100);
   const words = nodata ? 'No data: there is no evidence either way' : `Evidence to take it back ${pc(rollback)} %, to go on ${pc(advance)} %`;
   return (
@@ -55,6 +55,11 @@ export function Gauge({ rollback, advance, nodata }: { rollback: number; advance
           <b class="num">{nodata ? '–' : pc(advance) + '\u00a0%'}</b> of what going on needs
         </span>
       </div>
+      {toGo !== undefined && !nodata && (
+        <p class="to-go">
+          about <span class="num">{count(toGo)}</span> more requests
+        </p>
+      )}
     </div>
   );
 }

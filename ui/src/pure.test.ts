@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { about, count, countdown, difference, headline, percent, span, summaryTone, takenBack, value, waitWords, weight } from './format';
+import { about, count, countdown, difference, headline, percent, span, stale, summaryTone, takenBack, value, waitWords, weight } from './format';
 import { arrange, found, matches, rank, tally, visible } from './list';
 import type { Series, Summary, View } from './model';
 import * as past from './series';
@@ -47,6 +47,13 @@ describe('verdict', () => {
   test('no data is never good news', () => {
     expect(headline(v({ verdict: 'Unavailable' }))).toMatch(/^No data/);
     expect(summaryTone(line('a', { phase: 'Progressing', verdict: 'Unavailable', needs: ['noData'] }))).toBe('nodata');
+  });
+  test('what is old is said to be', () => {
+    const t = Date.parse('2026-01-01T00:00:00Z');
+    expect(stale(v({}), t + 60_000)).toBeUndefined();
+    expect(stale(v({}), t + 200_000)).toBe(200);
+    expect(stale(v({ phase: 'Idle' }), t + 1e9)).toBeUndefined();
+    expect(stale(v({ phase: 'Preparing' }), t + 1e9)).toBeUndefined(); // it says by what it waits how long that may be
   });
   test('something that speaks against it is not left out', () => {
     expect(headline(v({}))).toBe('So far nothing speaks against v2');
@@ -123,6 +130,29 @@ describe('series', () => {
     expect(past.append(s, at(12, { phase: 'Idle' }))).toBe(false);
     whole(s);
     expect(s.set).toEqual([0.05, 0]);
+  });
+  test('how many more requests a step takes is told by what its own have shown', () => {
+    const s = past.empty();
+    for (const t of [1, 2, 3]) past.append(s, at(t * 10, { weightSet: 100 }));
+    for (const t of [4, 5, 6]) past.append(s, at(t * 10, { exposed: t * 100 })); // 400 when it began
+    const v = (advance: number, more: Partial<View> = {}) => at(70, { exposed: 1000, evidence: { rollback: 0, advance }, ...more });
+    expect(past.requestsToGo(s, v(0.25))).toBe(1800); // 600 are a quarter
+    expect(past.requestsToGo(s, v(0.61))).toBe(380);
+    for (const x of [v(0.01), v(0.99), v(0.5, { verdict: 'Unavailable' }), v(0.5, { live: false }), v(0.5, { phase: 'Idle' }), v(0.5, { weightSet: 2500 }), v(0.5, { exposed: 410 }), v(0.5, { figures: [{ state: 'pending' } as never] })])
+      expect(past.requestsToGo(s, x)).toBeUndefined();
+    const late = past.cut(s, 40, 100); // its beginning was not seen
+    expect(past.requestsToGo(late, v(0.25))).toBeUndefined();
+  });
+  test('what stands alone is found, and what was kept of decisions alone is told on', () => {
+    expect(past.alone([1, null, 2, 3, null, 4, undefined], 0, 6)).toEqual([0, 5]);
+    expect(past.alone([], 0, -1)).toEqual([]);
+    const a = past.empty();
+    past.append(a, at(5));
+    const b = { ...past.empty(), t: [1, 5], set: [0, 0.05], seen: [null, null], rollback: [null, null], advance: [null, null], exposed: [null, null], harmed: [null, null], verdict: '--', sparse: 5 };
+    const s = past.join(a, b);
+    whole(s);
+    expect(s.sparse).toBe(5);
+    expect(past.cut(past.join(s, a), 0, 9).sparse).toBe(5);
   });
   test('after a gap the two parts are one, each instant once', () => {
     const a = past.empty();

@@ -1,6 +1,6 @@
 // How a rollout went, kept up to date from the views of the stream. Pure.
 
-import { table } from './format';
+import { table, uneasy } from './format';
 import type { MetricSeries, Series, View } from './model';
 
 const letters = table({ noData: 'n', ok: 'o', pending: 'p', firing: 'f', both: 'b', worse: 'w', better: '+' });
@@ -78,6 +78,7 @@ export function join(old: Series, more: Series): Series {
     harmed: cat(old.harmed, more.harmed),
     verdict: old.verdict.slice(0, k) + more.verdict,
     metrics: [],
+    sparse: more.sparse ?? old.sparse,
   };
   const gap = (len: number) => new Array<null>(len).fill(null);
   const keys = new Map<string, [MetricSeries | undefined, MetricSeries | undefined]>();
@@ -100,7 +101,7 @@ export function join(old: Series, more: Series): Series {
   return out;
 }
 
-/** The part from one instant to another, and one point before it for the lines' beginning. */
+/** The part from one instant to another. */
 export function cut(s: Series, from: number, to: number): Series {
   let i = 0;
   while (i < s.t.length && s.t[i]! < from) i++;
@@ -113,7 +114,35 @@ export function cut(s: Series, from: number, to: number): Series {
     metrics: s.metrics.map((m) => ({
       metric: m.metric, unit: m.unit, canary: c(m.canary), stable: c(m.stable), low: c(m.low), high: c(m.high), limit: c(m.limit), state: m.state.slice(i, j),
     })),
+    sparse: s.sparse,
   };
+}
+
+/** Values with nothing on either side: no line shows them. */
+export function alone(values: ArrayLike<number | null | undefined>, from: number, to: number): number[] {
+  const none = (i: number) => values[i] === null || values[i] === undefined;
+  const out: number[] = [];
+  for (let i = from; i <= to; i++) if (!none(i) && none(i - 1) && none(i + 1)) out.push(i);
+  return out;
+}
+
+/**
+ * How many more requests of the canary going on will take, as far as those of
+ * this step tell: what they have shown is about as much as they are many. To two
+ * digits; nothing where something else than requests is waited for.
+ */
+export function requestsToGo(s: Series, v: View): number | undefined {
+  const a = v.evidence.advance;
+  if (v.phase === 'Idle' || v.verdict !== 'Undecided' || !v.live || uneasy(v.figures) || !(a >= 0.05 && a < 0.985)) return undefined;
+  let i = s.t.length;
+  while (i > 0 && Math.abs((s.set[i - 1] ?? -1) - v.weightSet / 10000) < 1e-6) i--;
+  const before = i > 0 && i < s.t.length ? s.exposed[i] : undefined; // the step's beginning is in sight
+  if (before === undefined || before === null || s.t[i]! - s.t[i - 1]! > 30) return undefined;
+  const n = v.exposed - before;
+  if (!(n >= 20)) return undefined;
+  const x = (n * (1 - a)) / a;
+  const unit = 10 ** Math.max(0, Math.floor(Math.log10(x)) - 1);
+  return Math.max(1, Math.round(x / unit) * unit);
 }
 
 /** Stretches of time in which a column of letters says one of some, longer than a moment. */
