@@ -108,8 +108,9 @@ func TestDashboardStory(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stream.Stop()
-	alice := (&person{t, "alice", ns, t.TempDir()}).opens("-n", ns)
-	browses(t, "story", map[string]string{"alice": alice.root + "/?token=" + alice.token, "ns": ns}, func(words []string) {
+	alice := &person{t, "alice", ns, t.TempDir()}
+	hers := alice.opens("-n", ns)
+	browses(t, "story", map[string]string{"alice": hers.root + "/?token=" + hers.token, "ns": ns}, func(words []string) {
 		switch words[0] {
 		case "release":
 			if len(words) > 2 {
@@ -141,6 +142,10 @@ func TestDashboardStory(t *testing.T) {
 		if !ended(version, how)(r.Status) {
 			t.Errorf("%s was not %s: %s\n%s", version, how, describe(r.Status), decisions(r.Status))
 		}
+	}
+	// The file has charts although nobody kept any history: by the decisions.
+	if x := alice.types("export", "my-app", "-o", "-"); x.code != 0 || !strings.Contains(x.out, `"set":[0,0.1,`) || !strings.Contains(x.out, `"metric":"errorRate"`) {
+		t.Errorf("the export ended with %d; %d bytes; %s", x.code, len(x.out), x.err)
 	}
 	if d := decided(r.Status, "Aborted", "v4"); d == nil || d.By != "alice" {
 		t.Errorf("the abort has no author: %+v", d)
