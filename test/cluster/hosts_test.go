@@ -1,0 +1,201 @@
+package cluster
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/serin-dev/serin/api/v1alpha1"
+	"github.com/serin-dev/serin/test/cluster/lab"
+)
+
+// hostObjects is the application as its users call it, with a route to v1's own
+// Service. There is no DestinationRule.
+const hostObjects = `
+apiVersion: v1
+kind: Service
+metadata: {name: my-app-service}
+spec: {selector: {app: my-app}, ports: [{port: 80, targetPort: 8080}]}
+---
+apiVersion: networking.istio.io/v1
+kind: VirtualService
+metadata: {name: my-app-vs}
+spec:
+  hosts: [my-app-service]
+  http:
+  - route:
+    - destination: {host: my-app-v1}
+`
+
+// ownService gives a version a Service that selects its pods and no others.
+func ownService(t *testing.T, ns, version string) {
+	t.Helper()
+	doc := fmt.Sprintf("{apiVersion: v1, kind: Service, metadata: {name: my-app-%[1]s}, spec: {selector: {app: my-app, version: %[1]s}, ports: [{port: 80, targetPort: 8080}]}}", version)
+	if err := the.Apply(t.Context(), ns, []byte(doc)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// hostSplit is a route's weights by host.
+func hostSplit(vs *unstructured.Unstructured) split {
+	out := split{}
+	http, _, _ := unstructured.NestedSlice(vs.Object, "spec", "http")
+	for _, r := range http {
+		route, _, _ := unstructured.NestedSlice(r.(map[string]any), "route")
+		for _, d := range route {
+			m := d.(map[string]any)
+			host, _, _ := unstructured.NestedString(m, "destination", "host")
+			w, given, _ := unstructured.NestedInt64(m, "weight")
+			if !given && len(route) == 1 {
+				w = 100
+			}
+			out[strings.TrimPrefix(host, "my-app-")] += float64(w)
+		}
+	}
+	return out
+}
+
+// hostSplits lists the splits that the route had, in order; equal neighbours
+// are one.
+func hostSplits(h *history) []split {
+	var out []split
+	for _, c := range h.changes() {
+		if c.kind == "VirtualService" && !c.deleted {
+			if s := hostSplit(c.obj); len(out) == 0 || out[len(out)-1].String() != s.String() {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// sharesOf lists the shares that a version had, in order.
+func sharesOf(h *history, version string) []float64 {
+	var out []float64
+	for _, s := range hostSplits(h) {
+		if w := s[version]; (len(out) > 0 || w > 0) && (len(out) == 0 || out[len(out)-1] != w) {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// patience is for what has to come, however busy the machine is.
+const patience = 2 * time.Minute
+
+// becomes waits for a status that pleases, and gives it.
+func becomes(t *testing.T, ns, what string, ok func(v1alpha1.RolloutStatus) bool) v1alpha1.RolloutStatus {
+	t.Helper()
+	var last v1alpha1.RolloutStatus
+	if err := lab.Await(t.Context(), patience, what, func() (bool, error) {
+		r, err := get(t, ns)
+		if err != nil {
+			return false, err
+		}
+		last = r.Status
+		return ok(last), errors.New(describe(last))
+	}); err != nil {
+		t.Fatalf("%v\n%s", err, decisions(last))
+	}
+	return last
+}
+
+// TestHosts is the founding scenario over one Service for each version: v2 waits
+// until it has one, and is promoted by itself; a bad v3 is taken back. No call
+// fails but those that v3 fails itself, and nothing but weights and hosts of the
+// route was written.
+func TestHosts(t *testing.T) {
+	together(t)
+	ns := namespace(t)
+	h := record(t, ns)
+	apply(t, ns, "01-deployment-v1.yaml")
+	ownService(t, ns, "v1")
+	if err := the.Apply(t.Context(), ns, []byte(hostObjects)); err != nil {
+		t.Fatal(err)
+	}
+	ready(t, ns, "my-app-v1", 3)
+	if err := the.Apply(t.Context(), ns, document(t, rolloutText, "virtualService: my-app-vs, destinationRule: my-app-dest", "virtualService: my-app-vs")); err != nil {
+		t.Fatal(err)
+	}
+	becomes(t, ns, "v1 at rest", atRest("v1"))
+	stream, err := the.Send(t.Context(), ns, "my-app-service", 80, 250)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped := false
+	defer func() {
+		if !stopped {
+			stream.Stop()
+		}
+	}()
+
+	t.Log("v2 appears, and nobody can route to it")
+	apply(t, ns, "04-deployment-v2.yaml")
+	s := becomes(t, ns, "v2 without a Service", func(s v1alpha1.RolloutStatus) bool {
+		return s.Phase == v1alpha1.PhasePreparing && strings.Contains(s.Message, "v2 has no Service of its own")
+	})
+	t.Logf("%s", s.Message)
+	t.Log("its Service appears")
+	ownService(t, ns, "v2")
+	s = becomes(t, ns, "v2 promoted", func(s v1alpha1.RolloutStatus) bool {
+		return ended("v2", "promoted")(s) && atRest("v2")(s)
+	})
+	if got := sharesOf(h, "v2"); !slices.Equal(got, []float64{5, 25, 50, 75, 100}) {
+		t.Errorf("v2's shares were %v; %s", got, decisions(s))
+	}
+	ready(t, ns, "my-app-v2", 3)
+	ready(t, ns, "my-app-v1", 0)
+
+	t.Log("v3 appears with its Service, and fails half of what it is asked")
+	the.Pods.Behave(ns, "my-app", "v3", behaviour{Errors: 0.5})
+	ownService(t, ns, "v3")
+	deploy(t, ns, "v3", 2)
+	s = becomes(t, ns, "v3 rolled back", func(s v1alpha1.RolloutStatus) bool {
+		return ended("v3", "rolledBack")(s) && atRest("v2")(s)
+	})
+	if got := sharesOf(h, "v3"); !slices.Equal(got, []float64{5, 0}) {
+		t.Errorf("v3's shares were %v; %s", got, decisions(s))
+	}
+	ready(t, ns, "my-app-v3", 0)
+	if err := lab.Await(t.Context(), patience, "the route as at rest", func() (bool, error) {
+		all := hostSplits(h)
+		last := all[len(all)-1].String()
+		return last == split{"v2": 100}.String(), fmt.Errorf("it is %s", last)
+	}); err != nil {
+		t.Fatal(err)
+	}
+
+	stopped = true
+	r, err := stream.Stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%s", r)
+	flawless(t, r, "v3")
+	for _, s := range hostSplits(h) {
+		sum := 0.0
+		for _, w := range s {
+			sum += w
+		}
+		if sum != 100 || len(s) > 2 {
+			t.Errorf("the route was %s", s)
+		}
+	}
+	for _, c := range h.changes() {
+		if c.kind == "DestinationRule" {
+			t.Errorf("there is a DestinationRule: %s", c.name)
+		}
+		if c.kind == "VirtualService" && !bytes.Contains([]byte(jsonText(c.obj.Object["spec"])), []byte(`"hosts":["my-app-service"]`)) {
+			t.Errorf("the route was made %s", jsonText(c.obj.Object["spec"]))
+		}
+	}
+	if t.Failed() {
+		t.Logf("decisions:\n%s\nroutes: %v", decisions(s), hostSplits(h))
+	}
+}
