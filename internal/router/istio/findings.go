@@ -331,7 +331,10 @@ func (s Scene) ownServiceFinding(slot slot, version Version) *rollout.Finding {
 				return of(s.unlike(x, version))
 			}
 		}
-		return of(refuse("%s has no Service of its own: %s", "create one that selects its pods and no others", label, reason(err)))
+		if len(s.View.own(value)) > 1 {
+			return of(refuse("which Service %s is to be sent to is not clear: %s", "leave one of them, or name it like that of the other version", label, reason(err)))
+		}
+		return of(refuse("%s has no Service of its own: %s", fmt.Sprintf("create one with %s: %s in its selector; or name a DestinationRule with subsets in spec.traffic[].istio", s.View.Label, value), label, reason(err)))
 	}
 	name, namespace, _ := serviceOf(canonical(host, s.View.Namespace))
 	x := s.View.service(name, namespace)

@@ -217,9 +217,9 @@ func (v View) address(value, stable string, like map[string]any) (host, subset s
 		}
 		return host, "", nil
 	case 0:
-		return "", "", fmt.Errorf("%w: no Service in %s selects the pods with %s=%s and no others: add one, or name a DestinationRule for subsets", engine.ErrRefused, v.Namespace, v.Label, value)
+		return "", "", fmt.Errorf("%w: no Service in %s selects the pods with %s=%s and no others", engine.ErrRefused, v.Namespace, v.Label, value)
 	}
-	return "", "", fmt.Errorf("%w: the Services %s all select the pods with %s=%s: leave one, or name one like %s", engine.ErrRefused, strings.Join(found, ", "), v.Label, value, name)
+	return "", "", fmt.Errorf("%w: the Services %s all select the pods with %s=%s, and none of them is called as %s is", engine.ErrRefused, strings.Join(found, ", "), v.Label, value, name)
 }
 
 // own lists the Services that stand for a version and for no other.
