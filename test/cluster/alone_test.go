@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httputil"
 	"net/url"
@@ -11,6 +12,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -35,6 +37,7 @@ func TestOwnControllers(t *testing.T) {
 		{"CrashAtEveryWrite", crashAtEveryWrite},
 		{"KilledAtEachKindOfWrite", killedAtEachKindOfWrite},
 		{"TwoControllers", twoControllers},
+		{"ToldToEnd", toldToEnd},
 		{"Prometheus", prometheusFails},
 	} {
 		t.Run(x.name, func(t *testing.T) {
@@ -92,7 +95,10 @@ func TestAPIServerAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	apply(t, ns, "04-deployment-v2.yaml")
-	live(t, ns, 1)
+	began := until(t, ns, "step 1 live", func(s v1alpha1.RolloutStatus) bool {
+		return s.Step != nil && s.Step.Number == 1 && s.Step.LiveAt != nil
+	}).Step.LiveAt.Time
+	stopped := time.Now()
 	the.StopAPI()
 	away := time.NewTimer(time.Minute)
 	defer away.Stop()
@@ -101,14 +107,19 @@ func TestAPIServerAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	back := time.Now()
-	s := until(t, ns, 90*time.Second, "v2 promoted", func(s v1alpha1.RolloutStatus) bool {
+	s := until(t, ns, "v2 promoted", func(s v1alpha1.RolloutStatus) bool {
 		return ended("v2", "promoted")(s) && atRest("v2")(s)
 	})
 	says(t, s, "Ready", "True", "")
-	// Less than 20 s were observed before; what was not observed is not held.
+	// What was not observed is not held: of the minute, only those seconds may
+	// count in which the controller had not noticed yet.
 	for _, d := range s.Decisions {
-		if d.What == "StepStarted" && d.To == "60 %" && d.At.Sub(back) < 5*time.Second {
-			t.Errorf("the next step began %s after the API server was back: the time without it was counted", d.At.Sub(back))
+		if d.What != "StepStarted" || d.To != "60 %" || d.At.Time.Before(stopped) {
+			continue
+		}
+		before := stopped.Sub(began)
+		if held := before + d.At.Sub(back); held < 5*time.Second {
+			t.Errorf("the first step was held for %s before the API server went and %s after it was back, which is not 20 s: the time without it was counted", before, d.At.Sub(back))
 		}
 	}
 	r, err := stream.Stop()
@@ -128,7 +139,8 @@ type gate struct {
 	addr string
 	mu   sync.Mutex
 	seen map[string]int
-	at   string // the kind of write at which to strike
+	done map[string]int // of those, what was written
+	at   string         // the kind of write at which to strike
 	kill func()
 }
 
@@ -143,10 +155,18 @@ func newGate(t *testing.T) *gate {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g := &gate{seen: map[string]int{}}
+	g := &gate{seen: map[string]int{}, done: map[string]int{}}
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "https", Host: lab.APIAddress})
 	proxy.Transport, proxy.FlushInterval = transport, -1
 	proxy.ErrorLog = nil
+	proxy.ModifyResponse = func(r *http.Response) error {
+		if isWrite(r.Request) && r.StatusCode < 300 {
+			g.mu.Lock()
+			defer g.mu.Unlock()
+			g.done[whatOf(r.Request)]++
+		}
+		return nil
+	}
 	proxy.ErrorHandler = func(w http.ResponseWriter, r *http.Request, err error) {
 		if r.Context().Err() == nil {
 			t.Logf("the gate: %s: %v", r.URL.Path, err)
@@ -178,6 +198,16 @@ func newGate(t *testing.T) *gate {
 	go server.Serve(l)
 	t.Cleanup(func() { server.Close() })
 	return g
+}
+
+// writes are those that took effect so far, counted by kind. Events are left
+// out: what was decided before may be told at any time.
+func (g *gate) writes() string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	done := maps.Clone(g.done)
+	delete(done, "POST events")
+	return jsonText(done)
 }
 
 // kubeconfig leads through the gate.
@@ -219,7 +249,7 @@ func killedAtEachKindOfWrite(t *testing.T) {
 			g.mu.Lock()
 			g.kill = func() { first.Kill(); close(killed) }
 			g.mu.Unlock()
-			until(t, ns, 60*time.Second, "v1 at rest", atRest("v1"))
+			until(t, ns, "v1 at rest", atRest("v1"))
 			g.mu.Lock()
 			g.at = kind
 			g.mu.Unlock()
@@ -230,7 +260,7 @@ func killedAtEachKindOfWrite(t *testing.T) {
 			}
 			select {
 			case <-killed:
-			case <-time.After(60 * time.Second):
+			case <-time.After(lab.Patience):
 				t.Fatalf("there was no %s; there were %v", kind, g.seen)
 			}
 			second, err := the.ControllerWith(t.Context(), file, "-n", ns)
@@ -238,7 +268,7 @@ func killedAtEachKindOfWrite(t *testing.T) {
 				t.Fatal(err)
 			}
 			t.Cleanup(func() { second.End() })
-			s := until(t, ns, 90*time.Second, "v9 promoted", func(s v1alpha1.RolloutStatus) bool {
+			s := until(t, ns, "v9 promoted", func(s v1alpha1.RolloutStatus) bool {
 				return ended("v9", "promoted")(s) && atRest("v9")(s)
 			})
 			ready(t, ns, "my-app-v1", 0)
@@ -254,10 +284,22 @@ func killedAtEachKindOfWrite(t *testing.T) {
 
 // twoControllers: the leader is stopped in the middle of a step, past its
 // lease; the other one carries on; then the first one is let go on, with all that
-// it believes. Nothing happens twice.
+// it believes. Nothing happens twice. If it was told to end meanwhile, it ends
+// without a word: what it would save is not its own any more.
 func twoControllers(t *testing.T) {
+	for name, told := range map[string]bool{"LetGoOn": false, "ToldToEnd": true} {
+		t.Run(name, func(t *testing.T) { deposed(t, told) }) // they share a lease: one after the other
+	}
+}
+
+func deposed(t *testing.T, told bool) {
 	ns := namespace(t)
-	one := process(t, "-n", ns, "--leader-elect")
+	g := newGate(t)
+	one, err := the.ControllerWith(t.Context(), g.kubeconfig(t), "-n", ns, "--leader-elect")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { one.End() })
 	h := settled(t, ns, document(t, quickText, "{weight: 60%, hold: 2s}", "{weight: 60%, hold: 4s}"))
 	two, err := the.Controller(t.Context(), lab.SerinUser, "-n", ns, "--leader-elect")
 	if err != nil {
@@ -269,9 +311,15 @@ func twoControllers(t *testing.T) {
 	thaw := one.Freeze()
 	defer thaw()
 	// The other one leads after six seconds, and gets to the second step.
-	live(t, ns, 2)
+	until(t, ns, "step 2 live", func(s v1alpha1.RolloutStatus) bool {
+		return s.Step != nil && (s.Step.Number == 2 && s.Step.LiveAt != nil || s.Step.Number > 2) || ended("v2", "promoted")(s)
+	})
+	if told {
+		one.Signal(syscall.SIGTERM)
+	}
+	before := g.writes()
 	thaw()
-	s := until(t, ns, 90*time.Second, "v2 promoted", func(s v1alpha1.RolloutStatus) bool {
+	s := until(t, ns, "v2 promoted", func(s v1alpha1.RolloutStatus) bool {
 		return ended("v2", "promoted")(s) && atRest("v2")(s)
 	})
 	ready(t, ns, "my-app-v1", 0)
@@ -286,10 +334,60 @@ func twoControllers(t *testing.T) {
 	}
 	select {
 	case <-one.Done():
-	case <-time.After(20 * time.Second):
+	case <-time.After(lab.Patience):
 		t.Errorf("the controller that lost its lease goes on:\n%s", one.Tail(10))
 	}
+	if after := g.writes(); told && after != before {
+		t.Errorf("the controller that lost its lease has written, when it was told to end: %s before, %s after\n%s", before, after, one.Tail(20))
+	}
 	h.check(t, 3, 500*time.Millisecond, allow{})
+}
+
+// toldToEnd: a controller that is told to end in the middle of a step saves what
+// was seen since the last save; the next one judges with it.
+func toldToEnd(t *testing.T) {
+	ns := namespace(t)
+	one := process(t, "-n", ns)
+	settled(t, ns, document(t, rolloutText, "{weight: 5%, hold: 2s}", "{weight: 20%, hold: 10m}", "deadline: 60s", "deadline: 30m"))
+	stream, err := the.Send(t.Context(), ns, "my-app-service", 80, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stream.Stop()
+	apply(t, ns, "04-deployment-v2.yaml")
+	live(t, ns, 1)
+	// Something must have been seen that is not saved: the pods are looked at every
+	// second or two, and saved is every half a minute.
+	if err := stream.Wait(t.Context(), lab.Patience, 500); err != nil {
+		t.Fatal(err)
+	}
+	before, err := get(t, ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	asked := time.Now()
+	if err := one.End(); err != nil {
+		t.Fatalf("the controller that was told to end: %v\n%s", err, one.Tail(20))
+	}
+	after, err := get(t, ns)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if after.Status.Copy == before.Status.Copy || jsonText(after.Status.Evidence) == jsonText(before.Status.Evidence) {
+		t.Errorf("the evidence is as it was: %s\n%s", jsonText(after.Status.Evidence), one.Tail(20))
+	}
+	rs, err := the.Requests(lab.SerinUser, asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rs = slices.DeleteFunc(rs, func(r lab.Request) bool { return r.Namespace != ns || r.Subresource != "status" || r.Verb != "patch" })
+	if len(rs) == 0 {
+		t.Error("nothing was saved at the end")
+	}
+	// The next one takes it up: the step goes on, and is decided upon.
+	process(t, "-n", ns)
+	command(t, ns, "promote", "")
+	until(t, ns, "v2 promoted", func(s v1alpha1.RolloutStatus) bool { return ended("v2", "promoted")(s) && atRest("v2")(s) })
 }
 
 // TestCost: what a rollout without judging and holding costs the API server, and
@@ -304,23 +402,36 @@ func TestCost(t *testing.T) {
 	settled(t, ns, doc)
 	begun := time.Now()
 	apply(t, ns, "04-deployment-v2.yaml")
-	s := until(t, ns, 60*time.Second, "v2 promoted", ended("v2", "promoted"))
+	s := until(t, ns, "v2 promoted", ended("v2", "promoted"))
 	took := decided(s, "Promoted", "").At.Sub(begun)
-	until(t, ns, 60*time.Second, "v1 retired", func(s v1alpha1.RolloutStatus) bool { return decided(s, "Retired", "") != nil && atRest("v2")(s) })
+	until(t, ns, "v1 retired", func(s v1alpha1.RolloutStatus) bool { return decided(s, "Retired", "") != nil && atRest("v2")(s) })
 	all, err := the.Requests(lab.SerinUser, begun)
 	if err != nil {
 		t.Fatal(err)
 	}
 	all = slices.DeleteFunc(all, lab.Request.Lease)
 	t.Logf("apply to promoted: %s; %d requests to the API server up to v1's retirement:\n%s", took.Round(time.Millisecond), len(all), lab.Count(all))
+	for _, r := range all {
+		t.Logf("%6.2f s  %s %s", r.At.Sub(begun).Seconds(), r.What(), r.Name)
+	}
 	if len(all) > 100 {
 		t.Errorf("%d requests for one rollout", len(all))
 	}
 	// At rest. What is left of the events may still come.
-	eventually(t, 30*time.Second, "no request for five seconds", func() (bool, error) {
+	eventually(t, "no request for five seconds", func() (bool, error) {
 		rs, err := the.Requests(lab.SerinUser, time.Now().Add(-5*time.Second))
 		rs = slices.DeleteFunc(rs, lab.Request.Lease)
-		return len(rs) == 0, fmt.Errorf("%v: %s", err, lab.Count(rs))
+		if err != nil || len(rs) > 0 {
+			return false, fmt.Errorf("%v: %s", err, lab.Count(rs))
+		}
+		// That people were told is saved with the next decision, or half a minute
+		// later; that is not the rest that is meant.
+		r, err := get(t, ns)
+		if err != nil {
+			return false, err
+		}
+		n := r.Status.Decisions[len(r.Status.Decisions)-1].N
+		return r.Status.Told == n, fmt.Errorf("told of %d, decided %d", r.Status.Told, n)
 	})
 	idle := 10 * time.Second
 	if s := os.Getenv("SERIN_IDLE"); s != "" {

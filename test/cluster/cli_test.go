@@ -8,10 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
@@ -76,6 +78,15 @@ func (p *person) runs(program string, args ...string) typed {
 		p.t.Fatal(err)
 	}
 	x.out, x.err = out.String(), errs.String()
+	// The server writes a request down when its answer is on its way, which may
+	// be later than the answer is here. What is asked afterwards, and written
+	// down, is after it.
+	mark := fmt.Sprintf("after-%d", time.Now().UnixNano())
+	the.Clients.CoreV1().Namespaces().Get(p.t.Context(), mark, metav1.GetOptions{}) // it is not there
+	eventually(p.t, "the server's log", func() (bool, error) {
+		ours, err := the.Requests("lab", begun)
+		return slices.ContainsFunc(ours, func(r lab.Request) bool { return r.Name == mark }), err
+	})
 	var err error
 	if x.asked, err = the.Requests(p.name, begun); err != nil {
 		p.t.Fatal(err)
@@ -118,7 +129,7 @@ func TestVerbs(t *testing.T) {
 	binds(t, ns, "ben", "serin-view")
 	home := t.TempDir()
 	ann, ben := &person{t, "ann", ns, home}, &person{t, "ben", ns, home}
-	eventually(t, 20*time.Second, "the rights in force", func() (bool, error) {
+	eventually(t, "the rights in force", func() (bool, error) {
 		x := ben.types("list")
 		return x.code == 0, errors.New(x.err)
 	})
@@ -165,7 +176,7 @@ func TestVerbs(t *testing.T) {
 
 	t.Log("v2 waits for an approval")
 	deploy(t, ns, "v2", 2)
-	ann.types("wait", "my-app", "--revision", "v2", "--timeout", "60s").wants(t, 4)
+	ann.types("wait", "my-app", "--revision", "v2", "--timeout", "3m").wants(t, 4)
 	ann.types("status", "my-app").wants(t, 4, "20 % set", "waits for approval", "next      serin approve")
 	ann.types("why", "my-app").wants(t, 0, "APPROVAL REQUESTED  v2")
 	ben.types("approve", "my-app", "--reason", "I like it").wants(t, 1, "ben")
@@ -176,13 +187,13 @@ func TestVerbs(t *testing.T) {
 	if n := len(x.asked); n > 5 {
 		t.Errorf("approving took %d calls:\n%s", n, lab.Count(x.asked))
 	}
-	ann.types("wait", "my-app", "--revision", "v2", "--timeout", "60s").wants(t, 0)
+	ann.types("wait", "my-app", "--revision", "v2", "--timeout", "3m").wants(t, 0)
 	ann.types("history", "my-app").wants(t, 0, "v1    v2  promoted")
 
 	t.Log("v3 is watched, and aborted")
-	until(t, ns, 30*time.Second, "v2 at rest", atRest("v2"))
+	until(t, ns, "v2 at rest", atRest("v2"))
 	deploy(t, ns, "v3", 2)
-	ann.types("wait", "my-app", "--revision", "v3", "--timeout", "60s").wants(t, 4)
+	ann.types("wait", "my-app", "--revision", "v3", "--timeout", "3m").wants(t, 4)
 	var watched bytes.Buffer
 	watch := ben.command(the.Tools.Serin, "watch", "my-app", "-n", ns)
 	watch.Stdout, watch.Stderr = &watched, &watched
@@ -190,7 +201,7 @@ func TestVerbs(t *testing.T) {
 		t.Fatal(err)
 	}
 	begun := time.Now()
-	eventually(t, 20*time.Second, "a watch", func() (bool, error) {
+	eventually(t, "a watch", func() (bool, error) {
 		asked, err := the.Requests("ben", begun)
 		return len(asked) > 0, err
 	})
@@ -200,7 +211,7 @@ func TestVerbs(t *testing.T) {
 		t.Errorf("the watch ended with %v:\n%s", err, watched.String())
 	}
 	ann.types("status", "my-app").wants(t, 2, "ann aborted v3: blank page", "serin retry")
-	s := until(t, ns, 20*time.Second, "v2 at rest", atRest("v2"))
+	s := until(t, ns, "v2 at rest", atRest("v2"))
 	if d := decided(s, "Aborted", "v3"); d == nil || d.By != "ann" {
 		t.Errorf("the abort has no author: %+v", d)
 	}
@@ -219,7 +230,7 @@ func TestVerbs(t *testing.T) {
 	if err := the.Apply(t.Context(), ns, document(t, approvalText, "my-app-vs", "another-vs")); err != nil {
 		t.Fatal(err)
 	}
-	until(t, ns, 30*time.Second, "words about the route", func(s v1alpha1.RolloutStatus) bool { return strings.Contains(fmt.Sprint(s), "another-vs") })
+	until(t, ns, "words about the route", func(s v1alpha1.RolloutStatus) bool { return strings.Contains(fmt.Sprint(s), "another-vs") })
 	if x := ben.types("status", "my-app"); !strings.Contains(x.out, "another-vs") {
 		t.Errorf("the status does not name the route that is missing (exit %d):\n%s", x.code, x.out)
 	}

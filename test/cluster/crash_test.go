@@ -258,20 +258,20 @@ func tell(t *testing.T, good bool, f fault) (end string, turns int, p *plan) {
 	p = &plan{fault: f}
 	stop := inProcess(t, ns, p)
 	defer stop()
-	until(t, ns, 60*time.Second, "v1 at rest", atRest("v1"))
+	until(t, ns, "v1 at rest", atRest("v1"))
 	deploy(t, ns, "v9", 2)
 	outcome, last := "promoted", "v9"
 	if !good {
 		outcome, last = "rolledBack", "v1"
-		eventually(t, 60*time.Second, "v9 at 50 %", func() (bool, error) { return lastSplit(h)["v9"] == 50, nil })
+		eventually(t, "v9 at 50 %", func() (bool, error) { return lastSplit(h)["v9"] == 50, nil })
 		the.Pods.Behave(ns, "my-app", "v9", behaviour{NotReady: true})
 	}
-	until(t, ns, 60*time.Second, "the end", func(s v1alpha1.RolloutStatus) bool {
+	until(t, ns, "the end", func(s v1alpha1.RolloutStatus) bool {
 		return ended("v9", outcome)(s) && atRest(last)(s)
 	})
 	// What is owed after the end, too: the loser retired, the finalizer gone.
 	loser := map[string]string{"v9": "my-app-v1", "v1": "my-app-v9"}[last]
-	eventually(t, 60*time.Second, "the end of what is owed", func() (bool, error) {
+	eventually(t, "the end of what is owed", func() (bool, error) {
 		d, err := the.Clients.AppsV1().Deployments(ns).Get(t.Context(), loser, metav1.GetOptions{})
 		if err != nil {
 			return false, err
@@ -283,7 +283,7 @@ func tell(t *testing.T, good bool, f fault) (end string, turns int, p *plan) {
 		return *d.Spec.Replicas == 0 && len(r.Finalizers) == 0 && decided(r.Status, "Retired", "") != nil, fmt.Errorf("%s wants %d, finalizers %v", loser, *d.Spec.Replicas, r.Finalizers)
 	})
 	// Two looks that are the same are the end.
-	eventually(t, 30*time.Second, "rest", func() (bool, error) {
+	eventually(t, "rest", func() (bool, error) {
 		a, err := ending(t, ns)
 		if err != nil {
 			return false, err

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -158,7 +157,7 @@ func TestDashboard(t *testing.T) {
 	hers, his := alice.opens("-n", ns), bob.opens("-n", ns)
 	window := alice.opens("-A", "--sign-in", "--kubeconfig", withToken(t, tokens["window"]))
 	see := "/rollouts/my-app?namespace=" + ns
-	eventually(t, 30*time.Second, "all of them show the rollout", func() (bool, error) {
+	eventually(t, "all of them show the rollout", func() (bool, error) {
 		a, _ := hers.asks("GET", see, "")
 		b, _ := his.asks("GET", see, "")
 		c, body := window.as(tokens["carol"]).asks("GET", see, "")
@@ -200,8 +199,8 @@ func TestDashboard(t *testing.T) {
 			return strings.Contains(body, `"waiting":"approval"`), fmt.Errorf("%.400s", body)
 		}
 	}
-	eventually(t, 60*time.Second, "alice is shown that it waits", waits(hers))
-	eventually(t, 20*time.Second, "carol is shown that it waits", waits(window.as(tokens["carol"])))
+	eventually(t, "alice is shown that it waits", waits(hers))
+	eventually(t, "carol is shown that it waits", waits(window.as(tokens["carol"])))
 	sends := "/rollouts/my-app/commands?namespace=" + ns
 	for name, p := range map[string]page{"bob": his, "dave": window.as(tokens["dave"]), "eve": window.as(tokens["eve"])} {
 		if code, body := p.asks("POST", sends, `{"id":"d-`+name+`","verb":"approve","by":"alice","reason":"I like it"}`); code == 200 {

@@ -25,6 +25,7 @@ import (
 // which the API server wrote them: all kinds share one sequence of resource
 // versions.
 type history struct {
+	ns     string
 	mu     sync.Mutex
 	events []change
 	stop   func()
@@ -39,15 +40,20 @@ type change struct {
 	obj     *unstructured.Unstructured
 }
 
+// recorded are the kinds that are watched.
+var recorded = map[string]schema.GroupVersionResource{
+	"VirtualService": virtualServices, "DestinationRule": destinationRules, "Deployment": deployments, "Rollout": rollouts, "EndpointSlice": endpointSlices,
+}
+
 // record watches a namespace from now on, until the test ends.
 func record(t *testing.T, ns string) *history {
 	t.Helper()
-	h := &history{}
+	h := &history{ns: ns}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
 	var all sync.WaitGroup
 	h.stop = func() { cancel(); all.Wait() }
 	t.Cleanup(h.stop)
-	for kind, gvr := range map[string]schema.GroupVersionResource{"VirtualService": virtualServices, "DestinationRule": destinationRules, "Deployment": deployments, "Rollout": rollouts, "EndpointSlice": endpointSlices} {
+	for kind, gvr := range recorded {
 		var ws []watch.Interface
 		w, err := the.Dynamic.Resource(gvr).Namespace(ns).Watch(ctx, metav1.ListOptions{ResourceVersion: "0"})
 		if err != nil {
@@ -97,6 +103,64 @@ func (h *history) follow(ctx context.Context, kind string, gvr schema.GroupVersi
 	}
 }
 
+// catchUp waits until everything that the API server has now was heard of: on a
+// busy machine a watch is late, and each of them by another time.
+func (h *history) catchUp(t *testing.T) {
+	t.Helper()
+	for kind, gvr := range recorded {
+		l, err := the.Dynamic.Resource(gvr).Namespace(h.ns).List(t.Context(), metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, u := range l.Items {
+			v, err := strconv.ParseUint(u.GetResourceVersion(), 10, 64)
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "word of "+kind+" "+u.GetName(), func() (bool, error) {
+				h.mu.Lock()
+				defer h.mu.Unlock()
+				return slices.ContainsFunc(h.events, func(c change) bool { return c.kind == kind && c.name == u.GetName() && c.version >= v }), nil
+			})
+		}
+	}
+}
+
+// clock tells when the API server took in a write to a route or a Deployment.
+// The watch hears of each at a time of its own, which says nothing about the time
+// between two of them. What is not in the server's log was written by the
+// cluster's own components; there it is when we heard of it.
+func (h *history) clock(t *testing.T) func(change) time.Time {
+	t.Helper()
+	all, err := the.Requests("", time.Time{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := map[uint64]time.Time{}
+	gone := map[string]time.Time{} // Deployments that somebody deleted
+	for _, r := range all {
+		if r.Namespace != h.ns {
+			continue
+		}
+		// A write that changes nothing is answered with the version that was there.
+		if first, ok := at[r.Version]; r.Version > 0 && r.Verb != "delete" && (!ok || r.At.Before(first)) {
+			at[r.Version] = r.At
+		}
+		if r.Verb == "delete" && r.Resource == "deployments" && r.Code == 200 {
+			gone[r.Name] = r.At
+		}
+	}
+	return func(c change) time.Time {
+		if when, ok := gone[c.name]; ok && c.deleted {
+			return when
+		}
+		if when, ok := at[c.version]; ok && !c.deleted {
+			return when
+		}
+		return c.at
+	}
+}
+
 // changes lists what happened so far, in the store's order, each change once.
 func (h *history) changes() []change {
 	h.mu.Lock()
@@ -143,6 +207,16 @@ func (h *history) splits() []moment {
 	return out
 }
 
+// said tells whether any status of the Rollout had these words, in its message
+// or about its canary.
+func (h *history) said(words string) bool {
+	return slices.ContainsFunc(h.changes(), func(c change) bool {
+		message, _, _ := unstructured.NestedString(c.obj.Object, "status", "message")
+		why, _, _ := unstructured.NestedString(c.obj.Object, "status", "canary", "why")
+		return c.kind == "Rollout" && (strings.Contains(message, words) || strings.Contains(why, words))
+	})
+}
+
 // weightsOf lists the weights that a version had, in order.
 func (h *history) weightsOf(version string) []float64 {
 	var out []float64
@@ -169,6 +243,8 @@ type allow struct {
 // had one a moment ago, at most two versions with a share.
 func (h *history) check(t *testing.T, stableReplicas int, settle time.Duration, allowed allow) {
 	t.Helper()
+	h.catchUp(t)
+	when := h.clock(t)
 	versions := map[string]int64{}         // pods wanted, by version
 	slices := map[string]map[string]bool{} // ready pods, by slice
 	readyOf := func(version string) (n int64) {
@@ -207,8 +283,8 @@ func (h *history) check(t *testing.T, stableReplicas int, settle time.Duration, 
 			if fell && now[label] > 0 && !allowed.foreignScale {
 				t.Errorf("%s was scaled from %d to %d (deleted: %v) while it had %g %%", c.name, was, want, c.deleted, now[label])
 			}
-			if z, ok := zeroAt[label]; ok && fell && !allowed.foreignScale && c.at.Sub(z) < settle {
-				t.Errorf("%s was scaled from %d to %d %s after it lost its share, settle is %s", c.name, was, want, c.at.Sub(z), settle)
+			if z, ok := zeroAt[label]; ok && fell && !allowed.foreignScale && when(c).Sub(z) < settle {
+				t.Errorf("%s was scaled from %d to %d %s after it lost its share, settle is %s", c.name, was, want, when(c).Sub(z), settle)
 			}
 			versions[label] = want
 		case "EndpointSlice":
@@ -250,7 +326,7 @@ func (h *history) check(t *testing.T, stableReplicas int, settle time.Duration, 
 			}
 			for v, w := range now {
 				if w > 0 && s[v] == 0 {
-					zeroAt[v] = c.at
+					zeroAt[v] = when(c)
 				}
 			}
 			for v, w := range s {

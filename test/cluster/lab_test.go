@@ -24,7 +24,7 @@ var (
 // ready waits until a Deployment has so many ready pods.
 func ready(t *testing.T, ns, name string, n int32) {
 	t.Helper()
-	eventually(t, 30*time.Second, fmt.Sprintf("%d ready pods of %s", n, name), func() (bool, error) {
+	eventually(t, fmt.Sprintf("%d ready pods of %s", n, name), func() (bool, error) {
 		d, err := the.Clients.AppsV1().Deployments(ns).Get(t.Context(), name, metav1.GetOptions{})
 		if err != nil {
 			return false, err
@@ -89,12 +89,12 @@ func TestLab(t *testing.T) {
 		follows(t, stream, 1000, w)
 	}
 	the.Pods.Behave(ns, "my-app", "v2", behaviour{Errors: 1})
-	eventually(t, 10*time.Second, "a failed call", func() (bool, error) {
+	eventually(t, "a failed call", func() (bool, error) {
 		calls := stream.Calls()
 		return !calls[len(calls)-1].OK(), nil
 	})
 	setWeights(t, ns, map[string]int{"v1": 100})
-	eventually(t, 10*time.Second, "200 calls in a row that v1 answers", func() (bool, error) {
+	eventually(t, "200 calls in a row that v1 answers", func() (bool, error) {
 		calls := stream.Calls()
 		for _, c := range calls[len(calls)-200:] {
 			if c.Version != "v1" {
@@ -123,7 +123,7 @@ func follows(t *testing.T, stream interface {
 	p := float64(weight) / 100
 	bound := 4*math.Sqrt(p*(1-p)/float64(n)) + 1/float64(n)
 	begun := stream.Len()
-	eventually(t, 30*time.Second, fmt.Sprintf("a split of %d %%", weight), func() (bool, error) {
+	eventually(t, fmt.Sprintf("a split of %d %%", weight), func() (bool, error) {
 		calls := stream.Calls()
 		if len(calls)-begun < n {
 			return false, nil
@@ -155,7 +155,7 @@ func TestLabMeasures(t *testing.T) {
 		fmt.Sprintf(`sum(rate(container_cpu_usage_seconds_total{namespace=%q}[5s])) > 0.1`, ns),
 		fmt.Sprintf(`histogram_quantile(0.99, sum by (le) (rate(istio_request_duration_milliseconds_bucket{namespace=%q}[5s]))) > 0`, ns),
 	} {
-		eventually(t, 20*time.Second, q, func() (bool, error) {
+		eventually(t, q, func() (bool, error) {
 			n, err := the.Query(t.Context(), q)
 			return n > 0, err
 		})

@@ -88,10 +88,10 @@ func apply(t *testing.T, ns string, names ...string) {
 	}
 }
 
-// eventually waits for something that must become true.
-func eventually(t *testing.T, limit time.Duration, what string, ok func() (bool, error)) {
+// eventually waits for something that must become true, with lab.Patience.
+func eventually(t *testing.T, what string, ok func() (bool, error)) {
 	t.Helper()
-	if err := lab.Await(t.Context(), limit, what, ok); err != nil {
+	if err := lab.Await(t.Context(), lab.Patience, what, ok); err != nil {
 		t.Fatal(err)
 	}
 }

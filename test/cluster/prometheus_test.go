@@ -64,33 +64,34 @@ func prometheusFails(t *testing.T) {
 			ns := namespace(t)
 			addr, way := liar(t)
 			process(t, "-n", ns, "--prometheus", "http://"+addr, "--prometheus-every", "1s")
-			h := settled(t, ns, document(t, rolloutText, "source: pods", "source: prometheus", "{weight: 5%, hold: 2s}", "{weight: 20%, hold: 4s}",
-				"deadline: 12s", "deadline: 10s", "    latency: {quantile: 90, worseBy: 500%}\n", "    skip: [latency]\n"))
+			h := settled(t, ns, document(t, rolloutText, "source: pods", "source: prometheus", "{weight: 5%, hold: 2s}", "{weight: 20%, hold: 15s}",
+				"deadline: 60s", "deadline: 20s", "    latency: {quantile: 90, worseBy: 500%}\n", "    skip: [latency]\n"))
 			stream, err := the.Send(t.Context(), ns, "my-app-service", 80, 200)
 			if err != nil {
 				t.Fatal(err)
 			}
 			defer stream.Stop()
-			if err := stream.Wait(t.Context(), time.Minute, 1000); err != nil {
+			if err := stream.Wait(t.Context(), lab.Patience, 1000); err != nil {
 				t.Fatal(err)
 			}
 			apply(t, ns, "04-deployment-v2.yaml")
 			live(t, ns, 1)
 			way.Store(how)
-			s := until(t, ns, 60*time.Second, "paused for want of figures", func(s v1alpha1.RolloutStatus) bool {
+			s := until(t, ns, "paused for want of figures", func(s v1alpha1.RolloutStatus) bool {
 				return slices.ContainsFunc(s.Paused, func(p v1alpha1.PauseStatus) bool { return p.Kind == "policy" })
 			})
 			t.Logf("%s", describe(s))
 			if s.Verdict != v1alpha1.VerdictUnavailable {
 				t.Errorf("the verdict is %s", s.Verdict)
 			}
+			h.catchUp(t)
 			if got := lastSplit(h); got["v2"] != 20 {
 				t.Errorf("the split is %s", got)
 			}
 			says(t, s, "AnalysisPassing", "Unknown", "")
 			way.Store("")
 			command(t, ns, "resume", "")
-			s = until(t, ns, 120*time.Second, "v2 promoted", func(s v1alpha1.RolloutStatus) bool {
+			s = until(t, ns, "v2 promoted", func(s v1alpha1.RolloutStatus) bool {
 				return ended("v2", "promoted")(s) && atRest("v2")(s)
 			})
 			h.check(t, 3, settle, allow{})

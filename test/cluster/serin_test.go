@@ -18,8 +18,9 @@ import (
 	"github.com/serin-dev/serin/test/cluster/lab"
 )
 
-// settle is the time that a route change is given in these tests.
-const settle = time.Second
+// settle is the time that a route change is given where calls are made: long
+// enough for an istiod that has to wait for a processor.
+const settle = 3 * time.Second
 
 // process starts the real program under the rights that are shipped, and
 // ends it with the test.
@@ -89,7 +90,7 @@ kind: Rollout
 metadata: {name: my-app}
 spec:
   workload: {versions: {selector: {matchLabels: {app: my-app}}, label: version}}
-  traffic: [{istio: {virtualService: my-app-vs, destinationRule: my-app-dest, settle: 1s}}]
+  traffic: [{istio: {virtualService: my-app-vs, destinationRule: my-app-dest, settle: 3s}}]
   strategy:
     canary:
       steps:
@@ -103,7 +104,7 @@ spec:
     errorRate: {worseBy: 5pp}
     latency: {quantile: 90, worseBy: 500%}
     minRequests: 20
-    deadline: 12s
+    deadline: 60s
   promotion: {bake: 3s}
 `
 
@@ -144,10 +145,10 @@ func get(t *testing.T, ns string) (*v1alpha1.Rollout, error) {
 }
 
 // until waits for a status that pleases, and gives it.
-func until(t *testing.T, ns string, limit time.Duration, what string, ok func(v1alpha1.RolloutStatus) bool) v1alpha1.RolloutStatus {
+func until(t *testing.T, ns string, what string, ok func(v1alpha1.RolloutStatus) bool) v1alpha1.RolloutStatus {
 	t.Helper()
 	var last v1alpha1.RolloutStatus
-	if err := lab.Await(t.Context(), limit, what, func() (bool, error) {
+	if err := lab.Await(t.Context(), lab.Patience, what, func() (bool, error) {
 		r, err := get(t, ns)
 		if err != nil {
 			return false, err
@@ -239,14 +240,14 @@ func settled(t *testing.T, ns string, doc []byte) *history {
 	if err := the.Apply(t.Context(), ns, doc); err != nil {
 		t.Fatal(err)
 	}
-	until(t, ns, 30*time.Second, "v1 at rest", atRest("v1"))
+	until(t, ns, "v1 at rest", atRest("v1"))
 	return h
 }
 
 // routed waits until the route names these weights and no others.
 func routed(t *testing.T, ns string, want split) {
 	t.Helper()
-	eventually(t, 20*time.Second, "the route "+want.String(), func() (bool, error) {
+	eventually(t, "the route "+want.String(), func() (bool, error) {
 		u, err := the.Dynamic.Resource(virtualServices).Namespace(ns).Get(t.Context(), "my-app-vs", metav1.GetOptions{})
 		if err != nil {
 			return false, err

@@ -3,11 +3,11 @@ package cluster
 import (
 	"strings"
 	"testing"
-	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/util/retry"
 
 	"github.com/serin-dev/serin/test/cluster/lab"
 )
@@ -26,12 +26,15 @@ func TestOthersAreLeftAlone(t *testing.T) {
 			t.Errorf("changing %s of a Deployment: %v", p.what, err)
 		}
 	}
-	sc, err := the.Clients.AppsV1().Deployments(ns).GetScale(t.Context(), "my-app-v1", metav1.GetOptions{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	sc.Spec.Replicas = 1
-	if _, err := the.Clients.AppsV1().Deployments(ns).UpdateScale(t.Context(), "my-app-v1", sc, metav1.UpdateOptions{}); err != nil {
+	if err := retry.RetryOnConflict(retry.DefaultBackoff, func() error { // with what brings the pods up
+		sc, err := the.Clients.AppsV1().Deployments(ns).GetScale(t.Context(), "my-app-v1", metav1.GetOptions{})
+		if err != nil {
+			return err
+		}
+		sc.Spec.Replicas = 1
+		_, err = the.Clients.AppsV1().Deployments(ns).UpdateScale(t.Context(), "my-app-v1", sc, metav1.UpdateOptions{})
+		return err
+	}); err != nil {
 		t.Errorf("scaling a Deployment: %v", err)
 	}
 	if err := writeWeights(t.Context(), ns, "somebody", map[string]int{"v1": 50, "v2": 50}); err != nil {
@@ -61,7 +64,7 @@ func bounded(t *testing.T, ns string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, "the bounds in force", func() (bool, error) {
+	eventually(t, "the bounds in force", func() (bool, error) {
 		_, err := serin.AppsV1().Deployments(ns).Patch(t.Context(), "my-app-v1", types.MergePatchType,
 			[]byte(`{"spec":{"template":{"metadata":{"annotations":{"stolen":"token"}}}}}`), metav1.PatchOptions{DryRun: []string{metav1.DryRunAll}})
 		return err != nil && strings.Contains(err.Error(), "serin-bounds"), err

@@ -30,7 +30,7 @@ func TestStory(t *testing.T) {
 
 	t.Log("v2 appears, with two replicas")
 	apply(t, ns, "04-deployment-v2.yaml")
-	s := until(t, ns, 90*time.Second, "v2 promoted", func(s v1alpha1.RolloutStatus) bool {
+	s := until(t, ns, "v2 promoted", func(s v1alpha1.RolloutStatus) bool {
 		return ended("v2", "promoted")(s) && atRest("v2")(s)
 	})
 	routed(t, ns, split{"v2": 100})
@@ -43,7 +43,7 @@ func TestStory(t *testing.T) {
 	t.Log("v3 appears, and fails half of what it is asked")
 	the.Pods.Behave(ns, "my-app", "v3", behaviour{Errors: 0.5})
 	deploy(t, ns, "v3", 2)
-	s = until(t, ns, 60*time.Second, "v3 rolled back", func(s v1alpha1.RolloutStatus) bool {
+	s = until(t, ns, "v3 rolled back", func(s v1alpha1.RolloutStatus) bool {
 		return ended("v3", "rolledBack")(s) && atRest("v2")(s)
 	})
 	routed(t, ns, split{"v2": 100})
@@ -57,11 +57,11 @@ func TestStory(t *testing.T) {
 
 	t.Log("v4 appears; v5 while v4 is at 5 %")
 	deploy(t, ns, "v4", 2)
-	until(t, ns, 30*time.Second, "v4 live at 5 %", func(s v1alpha1.RolloutStatus) bool {
+	until(t, ns, "v4 live at 5 %", func(s v1alpha1.RolloutStatus) bool {
 		return s.Canary != nil && s.Canary.Label == "v4" && s.Step != nil && s.Step.LiveAt != nil
 	})
 	deploy(t, ns, "v5", 2)
-	s = until(t, ns, 90*time.Second, "v5 promoted", func(s v1alpha1.RolloutStatus) bool {
+	s = until(t, ns, "v5 promoted", func(s v1alpha1.RolloutStatus) bool {
 		return ended("v5", "promoted")(s) && atRest("v5")(s)
 	})
 	if !ended("v4", "superseded")(s) {
@@ -73,7 +73,7 @@ func TestStory(t *testing.T) {
 
 	t.Log("undo")
 	command(t, ns, "undo", ", reason: we saw something")
-	s = until(t, ns, 60*time.Second, "back at v2", func(s v1alpha1.RolloutStatus) bool {
+	s = until(t, ns, "back at v2", func(s v1alpha1.RolloutStatus) bool {
 		return atRest("v2")(s) && ended("v2", "undone")(s) || atRest("v2")(s) && decided(s, "Undone", "") != nil
 	})
 	routed(t, ns, split{"v2": 100})
@@ -90,13 +90,13 @@ func TestStory(t *testing.T) {
 	// That nothing starts is shown by time: as long as a canary takes to its
 	// first step, twice.
 	was := len(h.splits())
-	if err := stream.Wait(t.Context(), time.Minute, 250*6); err != nil {
+	if err := stream.Wait(t.Context(), lab.Patience, 250*6); err != nil {
 		t.Fatal(err)
 	}
 	if now := h.splits(); len(now) != was {
 		t.Errorf("the route was changed for a version that was retired: %v", now[was:])
 	}
-	s = until(t, ns, 10*time.Second, "v2 at rest", atRest("v2"))
+	s = until(t, ns, "v2 at rest", atRest("v2"))
 
 	stopped = true
 	r, err := stream.Stop()
@@ -105,7 +105,7 @@ func TestStory(t *testing.T) {
 	}
 	t.Logf("%s", r)
 	flawless(t, r, "v3")
-	if n := retriedBetween(h, stream); n > 0 {
+	if n := retriedBetween(t, h, stream); n > 0 {
 		t.Errorf("%d calls were caught between two routes while both versions were in both", n)
 	}
 	h.check(t, 3, settle, allow{})
@@ -134,9 +134,10 @@ func flawless(t *testing.T, r lab.Report, bad ...string) {
 	}
 }
 
-// retriedBetween counts the calls that grpc-go did not send although, for five
-// seconds before, no version had entered or left the route.
-func retriedBetween(h *history, stream *lab.Traffic) int {
+// retriedBetween counts the calls that grpc-go did not send although no version
+// was entering or leaving the route: from the write until five seconds after it,
+// after the first answer of what entered, and after the last of what left.
+func retriedBetween(t *testing.T, h *history, stream *lab.Traffic) int {
 	names := func(s split) string {
 		var out []string
 		for v := range s {
@@ -145,21 +146,38 @@ func retriedBetween(h *history, stream *lab.Traffic) int {
 		slices.Sort(out)
 		return jsonText(out)
 	}
-	var turns []time.Time
-	last := ""
+	calls := stream.Calls()
+	type turn struct{ from, to time.Time }
+	var turns []turn
+	var last split
+	when := h.clock(t)
 	for _, c := range h.changes() {
-		if c.kind == "VirtualService" && !c.deleted {
-			if n := names(splitOf(c.obj)); n != last {
-				last = n
-				turns = append(turns, c.at)
-			}
+		if c.kind != "VirtualService" || c.deleted {
+			continue
 		}
+		now := splitOf(c.obj)
+		if names(now) != names(last) {
+			x := turn{when(c), when(c)}
+			for v := range now {
+				if _, was := last[v]; was {
+					continue
+				}
+				if i := slices.IndexFunc(calls, func(k call) bool { return k.Version == v && k.At.After(x.from) }); i >= 0 && calls[i].At.After(x.to) {
+					x.to = calls[i].At
+				}
+			}
+			for _, k := range calls {
+				if _, is := now[k.Version]; last != nil && !is && k.Version != "" && k.At.After(x.to) && k.At.Before(x.from.Add(30*time.Second)) {
+					x.to = k.At
+				}
+			}
+			turns = append(turns, turn{x.from.Add(-time.Second), x.to.Add(5 * time.Second)})
+		}
+		last = now
 	}
 	n := 0
-	for _, c := range stream.Calls() {
-		if c.Retries > 0 && !slices.ContainsFunc(turns, func(at time.Time) bool {
-			return c.At.After(at.Add(-6*time.Second)) && c.At.Before(at.Add(5*time.Second))
-		}) {
+	for _, c := range calls {
+		if c.Retries > 0 && !slices.ContainsFunc(turns, func(x turn) bool { return c.At.After(x.from) && c.At.Before(x.to) }) {
 			n++
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
-	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
@@ -122,7 +121,7 @@ var crdResource = schema.GroupVersionResource{Group: "apiextensions.k8s.io", Ver
 // established waits until all of the types are served.
 func (c *Cluster) established(ctx context.Context, names []string) error {
 	for _, n := range names {
-		if err := Await(ctx, 60*time.Second, "type "+n, func() (bool, error) {
+		if err := Await(ctx, Patience, "type "+n, func() (bool, error) {
 			u, err := c.Dynamic.Resource(crdResource).Get(ctx, n, metav1.GetOptions{})
 			if err != nil {
 				return false, err
@@ -145,7 +144,7 @@ func (c *Cluster) established(ctx context.Context, names []string) error {
 func (c *Cluster) resource(ctx context.Context, u *unstructured.Unstructured, namespace string) (dynamic.ResourceInterface, error) {
 	gvk := u.GroupVersionKind()
 	var m *meta.RESTMapping
-	err := Await(ctx, 30*time.Second, "kind "+gvk.Kind, func() (ok bool, err error) {
+	err := Await(ctx, Patience, "kind "+gvk.Kind, func() (ok bool, err error) {
 		m, err = c.apply.mapping(gvk)
 		return err == nil, err
 	})

@@ -74,6 +74,7 @@ type Cluster struct {
 	prom    *Process
 	istiod  *Process
 	apply   *applier
+	audit   audit
 }
 
 // Addresses inside of the space.
@@ -228,14 +229,22 @@ func (c *Cluster) KubeconfigOutside(user string) (string, error) {
 	return file, c.writeKubeconfig(file, user, "https://"+addr, "default")
 }
 
-// auditPolicy: who asked for what, without the bodies. A watch is written down
-// when it begins, everything else when it is answered.
+// auditPolicy: who asked for what. A watch is written down when it begins,
+// everything else when it is answered. What became of routes and Deployments is
+// written down too, for the version that it got: the watches say in which order
+// things happened, and only the server says when.
 const auditPolicy = `apiVersion: audit.k8s.io/v1
 kind: Policy
 omitStages: [RequestReceived]
 rules:
 - level: None
   users: [kcm, kwok, istiod, "system:apiserver"]
+- level: RequestResponse
+  verbs: [create, update, patch, delete]
+  resources:
+  - {group: networking.istio.io, resources: [virtualservices]}
+  - {group: apps, resources: [deployments]}
+  omitManagedFields: true
 - level: Metadata
 `
 
@@ -262,7 +271,7 @@ func (c *Cluster) StartAPI(ctx context.Context) error {
 		return err
 	}
 	c.api = p
-	return c.up(ctx, p, 60*time.Second, func() error {
+	return c.up(ctx, p, func() error {
 		_, err := c.Clients.Discovery().RESTClient().Get().AbsPath("/readyz").DoRaw(ctx)
 		return err
 	})
@@ -272,8 +281,8 @@ func (c *Cluster) StartAPI(ctx context.Context) error {
 func (c *Cluster) StopAPI() { c.api.Kill() }
 
 // up waits until a process answers, and tells the end of its log if it ends.
-func (c *Cluster) up(ctx context.Context, p *Process, limit time.Duration, ask func() error) error {
-	err := Await(ctx, limit, p.Name, func() (bool, error) {
+func (c *Cluster) up(ctx context.Context, p *Process, ask func() error) error {
+	err := Await(ctx, Patience, p.Name, func() (bool, error) {
 		select {
 		case <-p.Done():
 			return true, nil
@@ -329,7 +338,7 @@ func (c *Cluster) furnish(ctx context.Context) error {
 	if err := c.Apply(ctx, "", crds); err != nil {
 		return fmt.Errorf("the types of Istio: %w", err)
 	}
-	return Await(ctx, 60*time.Second, "node and default service account", func() (bool, error) {
+	return Await(ctx, Patience, "node and default service account", func() (bool, error) {
 		if ended := c.ended(); ended != nil {
 			return true, nil // the next step tells why
 		}
@@ -393,7 +402,7 @@ func (c *Cluster) startIstiod(ctx context.Context) error {
 		return err
 	}
 	c.istiod = p
-	if err := c.up(ctx, p, 60*time.Second, func() error { return answers(ctx, "http://127.0.0.1:8080/ready") }); err != nil {
+	if err := c.up(ctx, p, func() error { return answers(ctx, "http://127.0.0.1:8080/ready") }); err != nil {
 		return err
 	}
 	c.say("istiod is ready")
@@ -412,7 +421,7 @@ func (c *Cluster) StartPrometheus(ctx context.Context) error {
 	if c.prom, err = c.run("prometheus", nil, c.Tools.Prometheus, "--config.file=prometheus.yaml", "--storage.tsdb.path=prometheus", "--web.listen-address="+PrometheusAddress, "--log.level=warn"); err != nil {
 		return err
 	}
-	if err := c.up(ctx, c.prom, 60*time.Second, func() error { return answers(ctx, "http://"+PrometheusAddress+"/-/ready") }); err != nil {
+	if err := c.up(ctx, c.prom, func() error { return answers(ctx, "http://"+PrometheusAddress+"/-/ready") }); err != nil {
 		return err
 	}
 	c.say("Prometheus is ready")

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -65,6 +66,7 @@ type Pods struct {
 	log      []Served
 	firstBad map[string]time.Time // by namespace
 	kubelet  *http.Server
+	scraped  atomic.Int64
 }
 
 // linger is how long a deleted pod goes on answering, as one with a preStop
@@ -151,6 +153,9 @@ func (p *Pods) FirstBad(namespace string) (time.Time, bool) {
 	t, ok := p.firstBad[namespace]
 	return t, ok
 }
+
+// Scraped is how often pods were asked for their figures, by whomever.
+func (p *Pods) Scraped() int64 { return p.scraped.Load() }
 
 func (p *Pods) seen(ctx context.Context, o *corev1.Pod) {
 	if o.Status.PodIP == "" || o.DeletionTimestamp != nil {
@@ -469,6 +474,7 @@ func (x *pod) memory() float64 {
 // metrics is what the proxy beside the application shows, under Istio's names,
 // and what the application's own process does.
 func (x *pod) metrics(w http.ResponseWriter, _ *http.Request) {
+	x.owner.scraped.Add(1)
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if x.b.Mute {

@@ -65,13 +65,13 @@ func (p *Process) Kill() {
 	<-p.done
 }
 
-// End asks the process to end, and kills it if it does not within five seconds.
+// End asks the process to end, and kills it if it does not within half a minute.
 func (p *Process) End() error {
 	p.Signal(syscall.SIGCONT)
 	p.Signal(syscall.SIGTERM)
 	select {
 	case <-p.done:
-	case <-time.After(5 * time.Second):
+	case <-time.After(30 * time.Second):
 		p.Kill()
 		return fmt.Errorf("%s did not end when it was asked to", p.Name)
 	}
@@ -123,6 +123,10 @@ func (p *Process) Usage() (rss int64, cpu time.Duration, ok bool) {
 	}
 	return rss, time.Duration(ticks) * 10 * time.Millisecond, true
 }
+
+// Patience is how long a wait lasts at most where nothing is known to be slow.
+// It is there to end a run that hangs; on a busy machine everything is slow.
+const Patience = 3 * time.Minute
 
 // Await calls ready until it is true, and gives up with the last reason when
 // the limit is over. It is how everything here waits.

@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"slices"
 	"sync/atomic"
-	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -61,7 +60,7 @@ func (c *Cluster) ControllerWith(ctx context.Context, kubeconfig string, args ..
 		return nil, err
 	}
 	p.Metrics = "http://" + c.MetricsAddr(int(n)) + "/metrics"
-	return p, c.up(ctx, p, 30*time.Second, func() error { return answers(ctx, "http://"+health+"/readyz") })
+	return p, c.up(ctx, p, func() error { return answers(ctx, "http://"+health+"/readyz") })
 }
 
 // MetricsAddr is where the n-th controller serves its metrics.

@@ -80,7 +80,7 @@ func (c *Cluster) Send(ctx context.Context, namespace, service string, port, rat
 		return nil, fmt.Errorf("starting the client: %w", err)
 	}
 	go t.read(out)
-	if err := t.Wait(ctx, 30*time.Second, 1); err != nil {
+	if err := t.Wait(ctx, Patience, 1); err != nil {
 		t.stdin.Close()
 		t.cmd.Process.Kill()
 		<-t.done
@@ -139,7 +139,7 @@ func (t *Traffic) Wait(ctx context.Context, limit time.Duration, more int) error
 // Share is how the next n calls are shared out among versions.
 func (t *Traffic) Share(ctx context.Context, n int) (map[string]int, error) {
 	from := t.Len()
-	if err := t.Wait(ctx, 2*time.Minute, n); err != nil {
+	if err := t.Wait(ctx, Patience, n); err != nil {
 		return nil, err
 	}
 	share := map[string]int{}
@@ -165,7 +165,7 @@ func (t *Traffic) Stop() (Report, error) {
 	t.stdin.Close() // again, in vain, if it was stopped before
 	select {
 	case <-t.done:
-	case <-time.After(20 * time.Second):
+	case <-time.After(Patience):
 		t.cmd.Process.Kill()
 		<-t.done
 	}
