@@ -71,7 +71,7 @@ test('no text from outside is ever markup', { timeout: 300_000 }, async (t) => {
 
 // The pages' own policy is tried too: what it forbids does not run even where
 // somebody got it into the page.
-test('what gets into the page does not run', { timeout: 120_000 }, async (t) => {
+test('what gets into the page does not run', { timeout: 300_000 }, async (t) => {
   const { bin, remove } = await buildStage();
   t.after(remove);
   const stage = await openStage(bin, ['-n', '3', '-active', '1']);

@@ -213,5 +213,5 @@ describe('stream', () => {
     expect(asked).toEqual(['', 'a-7', 'a-7', 'a-8']);
     expect(lines.at(-1)).toEqual({ state: 'refused', status: 401, why: 'signed out' });
     expect(lines.some((l) => l.state === 'lost')).toBe(true);
-  });
+  }, 60_000);
 });
