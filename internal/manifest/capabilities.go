@@ -280,7 +280,7 @@ var virtualService = merge(map[string]capability{
 	"spec.tcp":                               {how: refused, why: gatewayCannot},
 	"spec.tls":                               {how: refused, why: gatewayCannot},
 	"spec.http[].name":                       {how: used},
-	"spec.http[].route[].destination.host":   {how: used, why: "one Service for each VirtualService"},
+	"spec.http[].route[].destination.host":   {how: used, why: "one application for each VirtualService: its Service, or, where its Rollout names no destinationRule, the Services of its versions"},
 	"spec.http[].route[].destination.subset": {how: used},
 	"spec.http[].route[].destination.port.number":   {how: used, why: "one port of the Service"},
 	"spec.http[].route[].weight":                    {how: used, why: "exact in every block of 100 requests (1,000 for tenths of a per cent, 10,000 for hundredths)"},
