@@ -351,3 +351,35 @@ func TestPackedIsGivenWhole(t *testing.T) {
 		t.Errorf("%d decisions after the end, want the new one too", len(v.Decisions))
 	}
 }
+
+// The list's small line is the release that is under way, evenly in time.
+func TestSparkIsThisRelease(t *testing.T) {
+	p, ref := newPast(), Ref{Name: "app"}
+	for at := time.Duration(0); at <= 100*time.Second; at += time.Second {
+		w := rollout.Weight(500)
+		if at >= 50*time.Second {
+			w = 2500
+		}
+		p.add(ref, onTrial(at, w))
+	}
+	if d := cmp.Diff([]int{5, 5, 5, 5, 5, 25, 25, 25, 25, 25, 25}, p.spark(ref)[:11]); d != "" {
+		t.Error(d)
+	}
+	for at := 101 * time.Second; at < 2*time.Hour; at += 10 * time.Second {
+		p.add(ref, onTrial(at, 5000))
+	}
+	if got := p.spark(ref); len(got) != sparkPoints || got[0] != 50 && got[0] != 25 || got[sparkPoints-1] != 50 {
+		t.Errorf("after two hours it is %v", got)
+	}
+	next := onTrial(3*time.Hour, 1000)
+	begun := next.Time
+	next.Started = &begun
+	p.add(ref, next)
+	if d := cmp.Diff([]int{10}, p.spark(ref)); d != "" {
+		t.Errorf("of the next release: %s", d)
+	}
+	p.add(ref, atRestAt(4*time.Hour))
+	if got := p.spark(ref); got != nil {
+		t.Errorf("at rest it is %v", got)
+	}
+}
