@@ -155,45 +155,12 @@ const patience = 15 * time.Second
 // Watch calls see with each update of one rollout, or of all where ref has no
 // name, beginning with what there is. It goes on over restarts of the daemon
 // and returns what see returns (io.EOF counts as the end, nil), or when ctx
-// ends, or when nobody has answered for 15 seconds.
+// ends, or when nobody has been there for 15 seconds.
 func (c *Client) Watch(ctx context.Context, ref Ref, see func(Update) error) error {
 	var cursor Cursor
-	last := time.Now()
-	for {
-		err := c.watch(ctx, ref, &cursor, func(u Update) error {
-			last = time.Now()
-			if err := see(u); err != nil {
-				return &seen{err}
-			}
-			return nil
-		}, func() { last = time.Now() })
-		var ended *seen
-		var absent *NotRunning
-		switch {
-		case errors.As(err, &ended):
-			if errors.Is(ended.err, io.EOF) {
-				return nil
-			}
-			return ended.err
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.As(err, new(*StatusError)):
-			return err
-		case errors.As(err, &absent) && time.Since(last) > patience:
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(200 * time.Millisecond):
-		}
-	}
+	p := Patience{Away: func(err error) bool { return errors.As(err, new(*NotRunning)) }, For: patience, Pause: rewatch}
+	return Follow(ctx, p, see, func(see func(Update) error, alive func()) error { return c.watch(ctx, ref, &cursor, see, alive) })
 }
-
-// seen is what the caller of Watch answered, as told from the connection's end.
-type seen struct{ err error }
-
-func (s *seen) Error() string { return s.err.Error() }
 
 func (c *Client) watch(ctx context.Context, ref Ref, cursor *Cursor, see func(Update) error, alive func()) error {
 	v := query(ref)

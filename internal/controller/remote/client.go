@@ -6,7 +6,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -53,7 +52,7 @@ type Client struct {
 const (
 	askFor   = 30 * time.Second // for one answer
 	takenFor = 30 * time.Second // for a controller to take a command
-	patience = time.Minute      // for an API server that is away, while watching
+	patience = time.Minute      // with an API server that is away, while watching
 )
 
 // Connect makes a client. Nobody is asked anything yet.
@@ -282,40 +281,13 @@ func (c *Client) Watch(ctx context.Context, ref httpapi.Ref, see func(httpapi.Up
 		ref = c.ref(ref)
 		namespace = ref.Namespace
 	}
-	f := &follower{c: c, namespace: namespace, ref: ref, see: see, known: map[httpapi.Ref]bool{}}
-	heard := time.Now()
-	for {
-		err := f.follow(ctx, func() { heard = time.Now() })
-		var ended *seenError
-		switch {
-		case errors.As(err, &ended):
-			if errors.Is(ended.err, io.EOF) {
-				return nil
-			}
-			return ended.err
-		case ctx.Err() != nil:
-			return ctx.Err()
-		case errors.As(err, new(*httpapi.StatusError)):
-			return err
-		case err != nil && time.Since(heard) > patience:
-			return err
-		}
-		pause := 100 * time.Millisecond
-		if err != nil {
-			pause = time.Second
-		}
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case <-time.After(pause):
-		}
-	}
+	f := &follower{c: c, namespace: namespace, ref: ref, known: map[httpapi.Ref]bool{}}
+	p := httpapi.Patience{Away: func(error) bool { return true }, For: patience, Pause: time.Second}
+	return httpapi.Follow(ctx, p, see, func(see func(httpapi.Update) error, alive func()) error {
+		f.see = see
+		return f.follow(ctx, alive)
+	})
 }
-
-// seenError is what the caller of Watch answered, as told from trouble.
-type seenError struct{ err error }
-
-func (s *seenError) Error() string { return s.err.Error() }
 
 // follower is one Watch: what it has given so far.
 type follower struct {
@@ -429,18 +401,12 @@ func (f *follower) event(e watch.Event) error {
 func (f *follower) give(v httpapi.RolloutView) error {
 	ref := httpapi.Ref{Namespace: v.Namespace, Name: v.Name}
 	f.known[ref] = true
-	if err := f.see(httpapi.Update{Ref: ref, View: &v}); err != nil {
-		return &seenError{err}
-	}
-	return nil
+	return f.see(httpapi.Update{Ref: ref, View: &v})
 }
 
 func (f *follower) gone(ref httpapi.Ref) error {
 	delete(f.known, ref)
-	if err := f.see(httpapi.Update{Ref: ref}); err != nil {
-		return &seenError{err}
-	}
-	return nil
+	return f.see(httpapi.Update{Ref: ref})
 }
 
 // who is the user as the API server knows them, and their groups; it is asked
