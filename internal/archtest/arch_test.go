@@ -59,7 +59,7 @@ var layers = []struct {
 	prefixes []string
 }{
 	{"pure", []string{"internal/analysis", "internal/rollout", "internal/strictyaml", "api"}},
-	{"engine", []string{"internal/engine", "internal/gateway", "internal/manifest", "internal/record"}},
+	{"engine", []string{"internal/engine", "internal/apiserver", "internal/gateway", "internal/manifest", "internal/record"}},
 	{"adapters", []string{"internal/router", "internal/workload", "internal/metric", "internal/store", "internal/hook"}},
 	{"model", []string{"internal/httpapi", "internal/telemetry"}},
 	{"hosts", []string{"internal/daemon", "internal/controller"}},

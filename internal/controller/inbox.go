@@ -15,7 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
-	"github.com/serin-dev/serin/internal/engine"
+	"github.com/serin-dev/serin/internal/apiserver"
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/rollout"
 	"github.com/serin-dev/serin/internal/store/status"
@@ -139,7 +139,7 @@ func (b *inbox) answer(ctx context.Context, c *v1alpha1.RolloutCommand, message 
 	}
 	err = b.client.Status().Patch(ctx, c, client.RawPatch(types.MergePatchType, body), client.FieldOwner(status.Manager))
 	if err != nil && !apierrors.IsNotFound(err) {
-		return fmt.Errorf("answering command %s: %w", c.Name, engineKind(err))
+		return fmt.Errorf("answering command %s: %w", c.Name, apiserver.Kind(err))
 	}
 	return nil
 }
@@ -155,22 +155,4 @@ func (b *inbox) tidy(ctx context.Context, all []v1alpha1.RolloutCommand) {
 			_ = b.client.Delete(ctx, c)
 		}
 	}
-}
-
-// engineKind gives an API server's answer the engine's word for it.
-func engineKind(err error) error {
-	seconds, asked := apierrors.SuggestsClientDelay(err)
-	switch {
-	case err == nil:
-		return nil
-	case apierrors.IsConflict(err):
-		return fmt.Errorf("%w: %w", engine.ErrConflict, err)
-	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-		return fmt.Errorf("%w: %w", engine.ErrForbidden, err)
-	case apierrors.IsNotFound(err):
-		return fmt.Errorf("%w: %w", engine.ErrNotFound, err)
-	case asked:
-		return &engine.ThrottledError{After: time.Duration(seconds) * time.Second, Err: err}
-	}
-	return err
 }

@@ -15,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
+	"github.com/serin-dev/serin/internal/apiserver"
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/rollout"
 )
@@ -109,7 +110,7 @@ func (s *Store) saved() (engine.Saved, error) {
 func (s *Store) read(ctx context.Context) (resourceVersion string, err error) {
 	u := object(s.key)
 	if err := s.live.Get(ctx, s.key, u); err != nil {
-		return "", fmt.Errorf("reading rollout %s: %w", s.key, kind(err))
+		return "", fmt.Errorf("reading rollout %s: %w", s.key, apiserver.Kind(err))
 	}
 	if u.GetUID() != s.uid {
 		return "", fmt.Errorf("rollout %s is another object by now: %w", s.key, engine.ErrNotFound)
@@ -262,7 +263,7 @@ func (s *Store) put(ctx context.Context, next v1alpha1.RolloutStatus, locked tes
 // API server both are 422.
 func (s *Store) why(ctx context.Context, err error, locked test) error {
 	if !unprocessable(err) {
-		return kind(err)
+		return apiserver.Kind(err)
 	}
 	resourceVersion, readErr := s.read(ctx)
 	switch {
@@ -279,23 +280,4 @@ func (s *Store) why(ctx context.Context, err error, locked test) error {
 func unprocessable(err error) bool {
 	var status apierrors.APIStatus
 	return errors.As(err, &status) && status.Status().Code == http.StatusUnprocessableEntity
-}
-
-// kind gives an error of the API server the engine's word for it. The word is
-// all that is wrapped: of several the engine would take the worst.
-func kind(err error) error {
-	switch {
-	case apierrors.IsConflict(err):
-		return fmt.Errorf("%w: %v", engine.ErrConflict, err)
-	case apierrors.IsNotFound(err):
-		return fmt.Errorf("%w: %v", engine.ErrNotFound, err)
-	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-		return fmt.Errorf("%w: %v", engine.ErrForbidden, err)
-	case unprocessable(err), apierrors.IsBadRequest(err), apierrors.IsRequestEntityTooLargeError(err):
-		return fmt.Errorf("%w: %v", engine.ErrRefused, err)
-	}
-	if seconds, ok := apierrors.SuggestsClientDelay(err); ok {
-		return &engine.ThrottledError{After: time.Duration(seconds) * time.Second, Err: err}
-	}
-	return err
 }
