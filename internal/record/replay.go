@@ -277,30 +277,34 @@ func podsOf(l Line, rev rollout.Revision) []analysis.Pod {
 	}
 	var pods []analysis.Pod
 	for _, name := range slices.Sorted(maps.Keys(version.Pods)) {
-		p := version.Pods[name]
-		out := analysis.Pod{Name: name}
-		if p.Started != nil {
-			out.Started = *p.Started
-		}
-		take := func(has analysis.Has, from, to *float64) {
-			if from != nil {
-				*to = *from
-				out.Has |= has
-			}
-		}
-		take(analysis.HasRequests, p.Requests, &out.Requests)
-		take(analysis.HasErrors, p.Errors, &out.Errors)
-		take(analysis.HasCPU, p.CPUSeconds, &out.CPUSeconds)
-		take(analysis.HasMemory, p.MemoryBytes, &out.MemoryBytes)
-		take(analysis.HasRestarts, p.Restarts, &out.Restarts)
-		take(analysis.HasRestarts, p.OOMKills, &out.OOMKills)
-		if p.Latency != nil {
-			out.Latency = analysis.Histogram{LE: p.Latency.LE, Count: p.Latency.Count}
-			out.Has |= analysis.HasLatency
-		}
-		pods = append(pods, out)
+		pods = append(pods, version.Pods[name].Sample(name))
 	}
 	return pods
+}
+
+// Sample is what a line says of a pod, as it was measured.
+func (p Pod) Sample(name string) analysis.Pod {
+	out := analysis.Pod{Name: name}
+	if p.Started != nil {
+		out.Started = *p.Started
+	}
+	take := func(has analysis.Has, from, to *float64) {
+		if from != nil {
+			*to = *from
+			out.Has |= has
+		}
+	}
+	take(analysis.HasRequests, p.Requests, &out.Requests)
+	take(analysis.HasErrors, p.Errors, &out.Errors)
+	take(analysis.HasCPU, p.CPUSeconds, &out.CPUSeconds)
+	take(analysis.HasMemory, p.MemoryBytes, &out.MemoryBytes)
+	take(analysis.HasRestarts, p.Restarts, &out.Restarts)
+	take(analysis.HasRestarts, p.OOMKills, &out.OOMKills)
+	if p.Latency != nil {
+		out.Latency = analysis.Histogram{LE: p.Latency.LE, Count: p.Latency.Count}
+		out.Has |= analysis.HasLatency
+	}
+	return out
 }
 
 func (r *Replayer) answer(l Line, d rollout.Decision, rep analysis.Report, events []rollout.Event) Answer {

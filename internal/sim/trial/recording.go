@@ -199,7 +199,7 @@ func ReadRecord(in io.Reader, name string, warn func(string)) (*Recording, error
 		}
 		var pods []analysis.Pod
 		for n, p := range l.Revisions[version].Pods {
-			pods = append(pods, podOf(n, p))
+			pods = append(pods, p.Sample(n))
 		}
 		slices.SortFunc(pods, func(a, b analysis.Pod) int {
 			if a.Name < b.Name {
@@ -211,26 +211,6 @@ func ReadRecord(in io.Reader, name string, warn func(string)) (*Recording, error
 			return nil, fmt.Errorf("%s: line %d: %w", name, reader.Number(), err)
 		}
 	}
-}
-
-func podOf(name string, p record.Pod) analysis.Pod {
-	out := analysis.Pod{Name: name}
-	take := func(has analysis.Has, from, to *float64) {
-		if from != nil {
-			*to = *from
-			out.Has |= has
-		}
-	}
-	take(analysis.HasRequests, p.Requests, &out.Requests)
-	take(analysis.HasErrors, p.Errors, &out.Errors)
-	take(analysis.HasCPU, p.CPUSeconds, &out.CPUSeconds)
-	take(analysis.HasMemory, p.MemoryBytes, &out.MemoryBytes)
-	take(analysis.HasRestarts, p.Restarts, &out.Restarts)
-	if p.Latency != nil {
-		out.Latency = analysis.Histogram{LE: p.Latency.LE, Count: p.Latency.Count}
-		out.Has |= analysis.HasLatency
-	}
-	return out
 }
 
 // Rate is requests a second of all its pods.
