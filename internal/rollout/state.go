@@ -53,7 +53,13 @@ func personPauses(ps []Pause) []Pause {
 // saveFor compares what matters: clocks and sums may be lost for half a minute,
 // anything else may not be acted on before it is saved.
 func saveFor(was, next State) Save {
-	if !reflect.DeepEqual(essence(was), essence(next)) {
+	a, b := essence(was), essence(next)
+	if a.Asked.IsZero() {
+		// That the route was seen to hold the split is seen again after a crash,
+		// and settles anew then. That it is so no more, or anew, must be saved.
+		b.Asked = time.Time{}
+	}
+	if !reflect.DeepEqual(a, b) {
 		return SaveMust
 	}
 	if !reflect.DeepEqual(was, next) {
