@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -43,12 +44,15 @@ type app struct {
 	last     chan struct{}
 	finished chan struct{}
 
+	routing sync.Mutex // one change of the route at a time, so that none is undone by an older one
+
 	mu     sync.Mutex
 	plan   plan // what the documents say, as last understood
 	respec bool // the engine has not taken plan yet
 	seen   *seen
 	rounds chan struct{} // closed and replaced after each pass
 
+	named    map[string]rollout.Revision // whom the route in force means by a label
 	replies  map[string]*httpapi.Answer  // what became of commands, by id; nil: not known yet
 	replicas map[string]rollout.Revision // every replica that was seen
 }
@@ -137,27 +141,52 @@ func (a *app) follow(p plan) error {
 }
 
 // routes makes the router's route and declared weights follow the documents and
-// the versions that are there.
+// the versions that are there and can answer.
 func (a *app) routes() error {
+	a.routing.Lock()
+	defer a.routing.Unlock()
 	p := a.planNow()
 	names := map[rollout.Revision]string{}
 	counts := map[rollout.Revision]int{}
-	current := map[string]rollout.Revision{} // by label: what the documents mean by it
-	for _, e := range a.versions.Book().Entries {
+	entries := a.versions.Book().Entries
+	for _, e := range entries {
+		if !e.Deleted {
+			names[e.Revision], counts[e.Revision] = e.Name, max(1, e.Replicas())
+		}
+	}
+	current := meant(entries, a.versions.Replicas())
+	route := routeOf(p.doc, current, p.fallback, p.service)
+	route.Shield = a.d.o.Shield
+	err := a.router.SetRoute(route, names)
+	if err == nil {
+		a.mu.Lock()
+		a.named = current
+		a.mu.Unlock()
+	}
+	return errors.Join(err, a.router.Declare(declaredSplit(p.declared, current, counts)))
+}
+
+// meant gives, by label, the revision that a rule means which names it: the one
+// of the documents, or, until that can answer, one before it that can. A rule
+// must not be left without anybody because a file was edited.
+func meant(entries []versions.Entry, replicas map[rollout.Revision][]versions.Replica) map[string]rollout.Revision {
+	current, best := map[string]rollout.Revision{}, map[string]int{}
+	for _, e := range entries {
 		if e.Deleted {
 			continue
 		}
-		names[e.Revision], counts[e.Revision] = e.Name, max(1, e.Replicas())
-		if _, taken := current[e.Revision.Label()]; !taken || !e.Gone {
-			current[e.Revision.Label()] = e.Revision
+		rank := 1
+		if slices.ContainsFunc(replicas[e.Revision], func(r versions.Replica) bool { return r.Ready }) {
+			rank += 2
+		}
+		if !e.Gone {
+			rank++
+		}
+		if l := e.Revision.Label(); rank >= best[l] {
+			current[l], best[l] = e.Revision, rank
 		}
 	}
-	route := routeOf(p.doc, current, p.fallback, p.service)
-	route.Shield = a.d.o.Shield
-	return errors.Join(
-		a.router.SetRoute(route, names),
-		a.router.Declare(declaredSplit(p.declared, current, counts)),
-	)
+	return current
 }
 
 // declaredSplit gives the documents' weights by revision. A label without a
@@ -296,6 +325,11 @@ func (a *app) letGo(res engine.Result) {
 		return
 	}
 	owed := map[rollout.Revision]bool{st.Stable.Revision: true, st.Canary.Revision: true}
+	a.mu.Lock()
+	for _, rev := range a.named { // a rule may name it by its label, and whom the documents mean cannot answer yet
+		owed[rev] = owed[rev] || a.replaced(rev)
+	}
+	a.mu.Unlock()
 	for _, l := range append(append([]rollout.Leaving(nil), st.Leaving...), st.Retiring...) {
 		if !l.Gone {
 			owed[l.Revision] = true
@@ -315,6 +349,14 @@ func (a *app) letGo(res engine.Result) {
 	if released {
 		a.wake()
 	}
+}
+
+// replaced says whether the documents mean another revision by its label. The
+// caller holds mu.
+func (a *app) replaced(rev rollout.Revision) bool {
+	return slices.ContainsFunc(a.plan.wanted, func(w versions.Wanted) bool {
+		return w.Label == rev.Label() && rollout.NewRevision(w.Label, w.Hash) != rev
+	})
 }
 
 // usage is what the replicas' processes used, for the judge.

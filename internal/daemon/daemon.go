@@ -640,6 +640,9 @@ func (d *Daemon) followProcesses() {
 		}
 		d.refresh()
 		for _, a := range d.allApps() {
+			if err := a.routes(); err != nil { // who can answer may have changed whom a label means
+				a.log.Warn("routing", "err", err)
+			}
 			a.wake()
 		}
 	}

@@ -81,6 +81,12 @@ func (r *Router) SetRoute(route Route, workloads map[rollout.Revision]string) er
 // Declare states the weights of the documents, which are in force as long as
 // nothing was primed or applied.
 func (r *Router) Declare(weights map[rollout.Revision]rollout.Weight) error {
+	r.board.mu.Lock()
+	same := r.current.declared != nil && maps.Equal(r.current.declared, weights)
+	r.board.mu.Unlock()
+	if same {
+		return nil
+	}
 	return r.change(func() { r.current.declared = maps.Clone(weights) })
 }
 
