@@ -3,6 +3,7 @@ package daemon
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,8 +16,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -28,12 +27,17 @@ import (
 // keeper is a client that keeps its connection and never asks twice.
 type keeper struct {
 	addr    string
+	host    string // that is asked for; addr if empty
 	nc      net.Conn
 	br      *bufio.Reader
 	dialled int
 }
 
 func (u *keeper) ask(method, path, body string) (answer, error) {
+	return u.send(method, path, "", body)
+}
+
+func (u *keeper) send(method, path, id, body string) (answer, error) {
 	if u.nc == nil {
 		nc, err := net.Dial("tcp", u.addr)
 		if err != nil {
@@ -45,6 +49,9 @@ func (u *keeper) ask(method, path, body string) (answer, error) {
 	req, err := http.NewRequest(method, "http://"+u.addr+path, strings.NewReader(body))
 	if err != nil {
 		return answer{}, err
+	}
+	if req.Host = cmp.Or(u.host, u.addr); id != "" {
+		req.Header.Set("X-Request-Id", id)
 	}
 	if err := req.Write(u.nc); err != nil {
 		u.leave()
@@ -133,168 +140,59 @@ func (o *other) replicaPIDs() []string {
 }
 
 // TestExecutedAgainUnderLoad: twenty times, in the middle of a rollout, the
-// daemon's program is replaced in its process, while users ask over kept
-// connections, over HTTP/2 and for event streams and nobody asks twice. None of
-// them sees a failure; replicas, rollout and counters go on; killed afterwards,
-// the daemon takes its replicas along.
+// daemon's program is replaced in its process, while users of every protocol
+// ask, with TLS and without, and nobody asks twice. None of them sees a failure,
+// and each request arrives once; replicas, rollout and counters go on; killed
+// afterwards, the daemon takes its replicas along.
 func TestExecutedAgainUnderLoad(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t, article(holding+unjudged))
+	users := newCrowd(t)
+	files := article(holding + unjudged)
+	files["01-deployment-v1.yaml"] = deploymentOf("v1", 3, "-ids", users.journal)
+	for name, text := range article(holding + unjudged) {
+		files["rpc-"+name] = strings.ReplaceAll(text, "my-app", "rpc")
+	}
+	files["rpc-00-service.yaml"] = strings.Replace(files["rpc-00-service.yaml"], "{protocol: TCP,", "{name: grpc, protocol: TCP,", 1)
+	files["rpc-01-deployment-v1.yaml"] = strings.ReplaceAll(grpcDeployment("v1", "-ids", users.journal), "my-app", "rpc")
+	w := newWorld(t, files)
+	pair, roots := selfSigned(t, t.TempDir(), "rpc-service")
+	w.args = []string{"-tls-cert", pair.CertFile, "-tls-key", pair.KeyFile}
 	o := w.start("127.0.0.1:0")
 	o.until("v1 is adopted", restsOn("v1"))
-	w.write("04-deployment-v2.yaml", deploymentOf("v2", 1))
+	w.write("04-deployment-v2.yaml", deploymentOf("v2", 1, "-ids", users.journal))
 	o.until("v2 gets its share", liveAt(2500))
 	var before []string
 	w.eventually("four replicas have said who they are", func() bool { before = o.replicaPIDs(); return len(before) == 4 })
 
-	stop := make(chan struct{})
-	watching, watchNoMore := context.WithCancel(context.Background())
-	defer watchNoMore()
-	var work sync.WaitGroup
-	var sent, failed, streams atomic.Int64
-	var mu sync.Mutex
-	seen := map[string]int{}
-	fail := func(format string, args ...any) {
-		if failed.Add(1) <= 5 {
-			t.Errorf(format, args...)
-		}
-	}
-	load := func(one func(n int)) {
-		work.Go(func() {
-			for n := 0; ; n++ {
-				select {
-				case <-stop:
-					return
-				default:
-					one(n)
-				}
-			}
-		})
-	}
-	users := make([]*keeper, 8)
-	for i := range users {
-		u := &keeper{addr: o.addr}
-		users[i] = u
-		load(func(int) {
-			sent.Add(1)
-			a, err := u.ask("POST", "/", "ten bytes.")
-			if err != nil || a.code != 200 {
-				fail("HTTP/1: %d %v", a.code, err)
-				return
-			}
-			mu.Lock()
-			seen[a.version]++
-			mu.Unlock()
-		})
-	}
-	var h2 http.Protocols
-	h2.SetUnencryptedHTTP2(true)
-	for range 2 {
-		tr := &http.Transport{Protocols: &h2}
-		defer tr.CloseIdleConnections()
-		load(func(int) {
-			sent.Add(1)
-			res, err := (&http.Client{Transport: tr}).Post("http://"+o.addr+"/", "text/plain", strings.NewReader("ten bytes."))
-			if err != nil {
-				fail("HTTP/2: %v", err)
-				return
-			}
-			defer res.Body.Close()
-			if _, err := io.Copy(io.Discard, res.Body); err != nil || res.StatusCode != 200 {
-				fail("HTTP/2: %s %v", res.Status, err)
-			}
-			mu.Lock()
-			seen[res.Header.Get("X-Version")]++
-			mu.Unlock()
-		})
-	}
-	load(func(int) { // an event stream ends in order, and its client comes again
-		req, _ := http.NewRequestWithContext(watching, "GET", "http://"+o.addr+"/events", nil)
-		res, err := (&http.Client{Transport: &http.Transport{DisableKeepAlives: true}}).Do(req)
-		if watching.Err() != nil {
-			return
-		}
-		if err != nil {
-			fail("events: %v", err)
-			return
-		}
-		defer res.Body.Close()
-		b, err := io.ReadAll(res.Body)
-		if watching.Err() != nil {
-			return
-		}
-		if err != nil || len(b) > 0 && (!bytes.HasPrefix(b, []byte("data: ")) || !bytes.HasSuffix(b, []byte("\n\n"))) {
-			fail("events: %d bytes, %v", len(b), err)
-		}
-		streams.Add(1)
-	})
-	load(func(int) { // a websocket lives until it is ended, between two frames
-		nc, err := net.Dial("tcp", o.addr)
-		if err != nil {
-			fail("websocket: %v", err)
-			return
-		}
-		defer nc.Close()
-		fmt.Fprintf(nc, "GET /socket HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
-		br := bufio.NewReader(nc)
-		res, err := http.ReadResponse(br, nil)
-		if err != nil || res.StatusCode != 101 {
-			fail("websocket: %v", err)
-			return
-		}
-		for n := 0; ; n++ {
-			select {
-			case <-stop:
-				return
-			default:
-			}
-			if _, err := fmt.Fprintf(nc, "%d\n", n); err != nil {
-				break
-			}
-			if line, err := br.ReadString('\n'); err != nil || line != fmt.Sprintf("%d\n", n) {
-				if line != "" {
-					fail("websocket: a frame was cut: %q", line)
-				}
-				break
-			}
-			time.Sleep(time.Millisecond) // a conversation's pace
-		}
-		streams.Add(1)
-	})
-	enough := func(n int64) {
-		for was := sent.Load(); sent.Load() < was+n && failed.Load() == 0; {
-			time.Sleep(time.Millisecond)
-		}
-	}
+	kept := users.everybody(o.addr, o.secure, roots)
 	const times = 20
-	enough(200)
+	users.enough(200)
 	counted := o.counter("istio_requests_total")
 	begun := time.Now()
 	for n := range times {
-		enough(200)
+		users.enough(200)
 		o.again(n + 1)
 	}
 	took := time.Since(begun)
-	enough(200)
+	users.enough(200)
 	o.until("the split is in force still", liveAt(2500))
-	if now := o.counter("istio_requests_total"); now < counted+200*times {
-		t.Errorf("the counter stands at %.0f, was %.0f before %d requests", now, counted, 200*times)
+	if now := o.counter("istio_requests_total"); now < counted+50*times { // the messages of a conversation are one request
+		t.Errorf("the counter stands at %.0f, was %.0f before %d requests and more", now, counted, 200*times)
 	}
-	close(stop)
-	watchNoMore()
-	work.Wait()
-	t.Logf("%d requests and %d streams, %d failed, over %d times in %s", sent.Load(), streams.Load(), failed.Load(), times, took.Round(time.Millisecond))
-	for i, u := range users {
+	users.home()
+	t.Logf("%d requests and %d streams, %d failed, over %d times in %s", users.sent.Load(), users.streams.Load(), users.failed.Load(), times, took.Round(time.Millisecond))
+	users.compare()
+	for i, u := range kept {
 		u.leave()
 		if u.dialled != 1 {
 			t.Errorf("user %d needed %d connections", i, u.dialled)
 		}
 	}
-	if streams.Load() < times {
-		t.Errorf("%d streams ended", streams.Load())
+	if users.streams.Load() < times {
+		t.Errorf("%d streams ended", users.streams.Load())
 	}
-	if v2 := float64(seen["v2"]) / float64(seen["v1"]+seen["v2"]); v2 < 0.2 || v2 > 0.3 {
-		t.Errorf("v2 had %.3f of the requests: %v", v2, seen)
+	if v2 := float64(users.seen["v2"]) / float64(users.seen["v1"]+users.seen["v2"]); v2 < 0.2 || v2 > 0.3 {
+		t.Errorf("v2 had %.3f of the requests: %v", v2, users.seen)
 	}
 	if after := o.replicaPIDs(); !slices.Equal(before, after) {
 		t.Errorf("replicas %v, were %v", after, before)

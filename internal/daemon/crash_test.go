@@ -28,6 +28,7 @@ type other struct {
 	w       *world
 	cmd     *exec.Cmd
 	addr    string
+	secure  string // empty: nothing is encrypted
 	listen  string
 	client  *httpapi.Client
 	log     *logBuffer
@@ -43,7 +44,7 @@ func (w *world) start(listen string) *other {
 func (w *world) startProgram(program, listen string) *other {
 	w.t.Helper()
 	o := &other{t: w.t, w: w, log: w.log, waited: make(chan struct{}), listen: listen}
-	o.cmd = exec.Command(program, "-dir", w.dir, "-state", w.state, "-listen", listen)
+	o.cmd = exec.Command(program, append([]string{"-dir", w.dir, "-state", w.state, "-listen", listen}, w.args...)...)
 	o.cmd.Env = append(os.Environ(), playing+"=daemon", worldMark+w.state) // and so every process of this world can be found
 	o.cmd.Stderr = w.log
 	if w.prepare != nil {
@@ -62,7 +63,7 @@ func (w *world) startProgram(program, listen string) *other {
 		<-o.waited
 		w.t.Fatalf("the daemon says nothing: %v, %v", err, o.outcome)
 	}
-	o.addr = strings.TrimSpace(strings.TrimPrefix(line, "addr "))
+	o.addr, o.secure, _ = strings.Cut(strings.TrimSpace(strings.TrimPrefix(line, "addr ")), " ")
 	w.t.Cleanup(o.kill)
 	o.client, err = httpapi.Dial(context.Background(), filepath.Join(w.state, "serin.sock"))
 	for deadline := time.Now().Add(patience); err != nil; o.client, err = httpapi.Dial(context.Background(), filepath.Join(w.state, "serin.sock")) {

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"io"
 	"net"
@@ -27,6 +28,7 @@ import (
 type greeter struct {
 	pb.UnimplementedTestServiceServer
 	version string
+	seen    journal
 }
 
 func (g *greeter) UnaryCall(ctx context.Context, r *pb.SimpleRequest) (*pb.SimpleResponse, error) {
@@ -34,6 +36,7 @@ func (g *greeter) UnaryCall(ctx context.Context, r *pb.SimpleRequest) (*pb.Simpl
 	if in, ok := metadata.FromIncomingContext(ctx); ok {
 		_ = grpc.SetTrailer(ctx, metadata.Pairs("echo", strings.Join(in.Get("echo"), ","), "raw-bin", strings.Join(in.Get("raw-bin"), "")))
 	}
+	g.seen.note(string(r.GetPayload().GetBody()))
 	if s := r.ResponseStatus; s != nil {
 		return nil, status.Error(codes.Code(s.Code), s.Message)
 	}
@@ -50,6 +53,7 @@ func (g *greeter) FullDuplexCall(s pb.TestService_FullDuplexCallServer) error {
 		if err != nil {
 			return err
 		}
+		g.seen.note(string(r.GetPayload().GetBody()))
 		if err := s.Send(&pb.StreamingOutputCallResponse{Payload: r.Payload}); err != nil {
 			return err
 		}
@@ -72,13 +76,23 @@ func (g *greeter) StreamingInputCall(s pb.TestService_StreamingInputCallServer) 
 
 // greet serves until SIGTERM, and ends in order then.
 func greet(args []string) {
+	f := flag.NewFlagSet("greeter", flag.ExitOnError)
+	g := &greeter{}
+	f.StringVar(&g.version, "version", "", "what it answers with")
+	ids := f.String("ids", "", "folder for the ids of calls and messages")
+	_ = f.Parse(args)
+	var err error
+	if g.seen, err = openJournal(*ids); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	l, err := net.Listen("tcp", net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT")))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	srv := grpc.NewServer(grpc.MaxRecvMsgSize(16 << 20))
-	pb.RegisterTestServiceServer(srv, &greeter{version: args[1]})
+	pb.RegisterTestServiceServer(srv, g)
 	go func() {
 		term := make(chan os.Signal, 1)
 		signal.Notify(term, syscall.SIGTERM)
@@ -89,8 +103,8 @@ func greet(args []string) {
 }
 
 // grpcDeployment is deploymentOf for a version that speaks gRPC.
-func grpcDeployment(version string) string {
-	d := deploymentOf(version, 1)
+func grpcDeployment(version string, args ...string) string {
+	d := deploymentOf(version, 1, args...)
 	d = strings.Replace(d, "value: backend}", "value: grpc}", 1)
 	i := strings.Index(d, "        readinessProbe:")
 	return d[:i]

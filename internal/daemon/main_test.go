@@ -21,6 +21,7 @@ import (
 	sd "github.com/coreos/go-systemd/v22/daemon"
 	"go.uber.org/goleak"
 
+	"github.com/serin-dev/serin/internal/gateway"
 	"github.com/serin-dev/serin/internal/workload/process"
 )
 
@@ -64,7 +65,13 @@ func backend(args []string) {
 	failEvery := f.Int64("fail-every", 0, "every how many-th request fails; 0 = none")
 	exit := f.Int("exit", -1, "exit at once with this code")
 	wait := f.String("wait-for", "", "listen only once this file exists")
+	ids := f.String("ids", "", "folder for the ids of requests")
 	_ = f.Parse(args)
+	seen, err := openJournal(*ids)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	if *exit >= 0 {
 		fmt.Fprintln(os.Stderr, "cannot reach the database")
 		os.Exit(*exit)
@@ -78,6 +85,9 @@ func backend(args []string) {
 	var n, second atomic.Int64
 	srv := &http.Server{Addr: net.JoinHostPort(os.Getenv("HOST"), os.Getenv("PORT")), Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("X-Version", *version)
+		if r.Method == http.MethodPost {
+			seen.note(r.Header.Get("X-Request-Id"))
+		}
 		if flag, slow := strings.CutPrefix(r.URL.Path, "/wait-for"); slow {
 			for r.Context().Err() == nil {
 				if _, err := os.Stat(flag); err == nil {
@@ -145,6 +155,9 @@ func runDaemon(args []string) {
 	dir := f.String("dir", "", "")
 	state := f.String("state", "", "")
 	listen := f.String("listen", "127.0.0.1:0", "")
+	var pair gateway.KeyPair
+	f.StringVar(&pair.CertFile, "tls-cert", "", "")
+	f.StringVar(&pair.KeyFile, "tls-key", "", "")
 	_ = f.Parse(args)
 	fail := func(err error) {
 		if err != nil {
@@ -154,6 +167,9 @@ func runDaemon(args []string) {
 	}
 	o := testOptions(*dir, *state)
 	o.Listen = *listen
+	if pair.CertFile != "" {
+		o.TLS = TLS{Listen: "127.0.0.1:0", Certs: []gateway.KeyPair{pair}}
+	}
 	o.Logger = slog.New(slog.NewTextHandler(os.Stderr, nil))
 	if Asked() {
 		fail(Check(o))
@@ -184,7 +200,7 @@ func runDaemon(args []string) {
 	if o.Inherited.Again() {
 		o.Logger.Info("goes on", "times", o.Inherited.again.Times, "pid", os.Getpid())
 	}
-	fmt.Println("addr", d.Addr())
+	fmt.Println("addr", d.Addr(), d.SecureAddr())
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	if err := d.Run(ctx); err != nil {

@@ -43,6 +43,7 @@ type world struct {
 	err        error
 	edit       func(*Options)
 	prepare    func(*exec.Cmd) // of a daemon in a process of its own
+	args       []string        // likewise
 }
 
 func newWorld(t *testing.T, files map[string]string) *world {
