@@ -70,7 +70,7 @@ export async function seesPromoted(page, { version, weights }) {
   }
   const shown = await page.evaluate(() => [...window.shares]);
   assert.ok(shown.filter((s) => weights.includes(s)).length >= Math.min(3, weights.length), `its share is seen to grow: ${shown} of ${weights}`);
-  assert.ok((await page.locator('.chart canvas').count()) >= 2, 'weight and metrics are drawn');
+  await page.locator('.chart canvas').nth(1).waitFor(); // weight and metrics are drawn
 }
 
 /** A release that fails is watched until it was taken back; the page says why, with figures. */

@@ -412,8 +412,7 @@ function Charts({ view, series, theme }: { view: View; series: Series; theme: st
   const [all, setAll] = useState(false);
   const [i, setI] = useState<number | null>(null);
   const [from, to] = past.period(view, series, all);
-  // What came before is another release's, and ended where this one begins.
-  const s = past.cut(series, all ? from - 2 : from - 0.01, to + 2);
+  const s = all ? past.cut(series, from - 2, to + 2) : past.release(series, from, to + 2);
   const sparse = s.sparse !== undefined && s.t.length > 0 && s.t[0]! < s.sparse ? s.sparse : undefined;
   const flags: Flag[] = (view.decisions ?? [])
     .filter((d) => loud.has(d.what))

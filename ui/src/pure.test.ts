@@ -154,6 +154,17 @@ describe('series', () => {
     expect(s.sparse).toBe(5);
     expect(past.cut(past.join(s, a), 0, 9).sparse).toBe(5);
   });
+  test('a release begins with itself', () => {
+    const s = past.empty();
+    for (const t of [8, 9, 10, 11]) past.append(s, at(t, { weightSet: t < 10 ? 10000 : 500 }));
+    const r = past.release(s, 10, 11);
+    whole(r);
+    expect(r.t).toEqual([8, 9, 10, 11]);
+    expect(r.set).toEqual([null, null, 0.05, 0.05]);
+    expect(r.metrics[0]!.canary).toEqual([null, null, 0.1, 0.1]);
+    expect([r.verdict, r.metrics[0]!.state]).toEqual(['--UU', '--oo']);
+    expect(s.set).toEqual([1, 1, 0.05, 0.05]); // what is kept is not touched
+  });
   test('after a gap the two parts are one, each instant once', () => {
     const a = past.empty();
     for (const t of [1, 2, 3, 4]) past.append(a, at(t));

@@ -118,6 +118,22 @@ export function cut(s: Series, from: number, to: number): Series {
   };
 }
 
+/**
+ * A release's part: what came shortly before it is another's, so it is there as
+ * instants without values.
+ */
+export function release(s: Series, from: number, to: number): Series {
+  const c = cut(s, from - 2, to);
+  let k = 0;
+  while (k < c.t.length && c.t[k]! < from - 0.01) k++;
+  const nulls = new Array<null>(k).fill(null);
+  const none = '-'.repeat(k);
+  for (const col of [c.set, c.seen, c.rollback, c.advance, c.exposed, c.harmed, ...c.metrics.flatMap(columns)]) col.splice(0, k, ...nulls);
+  c.verdict = none + c.verdict.slice(k);
+  for (const m of c.metrics) m.state = none + m.state.slice(k);
+  return c;
+}
+
 /** Values with nothing on either side: no line shows them. */
 export function alone(values: ArrayLike<number | null | undefined>, from: number, to: number): number[] {
   const none = (i: number) => values[i] === null || values[i] === undefined;

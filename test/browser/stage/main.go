@@ -120,7 +120,7 @@ func serve(ctx context.Context, n, active int, every time.Duration, hostile, lag
 			}
 		}()
 	}
-	return httpapi.NewServer(relay).ServeWeb(ctx, l, httpapi.WebOptions{Authorizer: keys, Port: port})
+	return httpapi.NewServer(relay).ServeWeb(ctx, l, httpapi.WebOptions{Authorizer: keys, Port: port, Link: true})
 }
 
 // rss is the process's resident memory, in bytes; 0 where it cannot be told.
@@ -139,6 +139,8 @@ func rss() int {
 }
 
 type nobody struct{}
+
+func (nobody) List(context.Context) ([]httpapi.RolloutView, error) { return nil, nil }
 
 func (nobody) Watch(ctx context.Context, _ httpapi.Ref, _ func(httpapi.Update) error) error {
 	<-ctx.Done()
