@@ -168,7 +168,7 @@ func (a *app) serveDashboard(ctx context.Context, h Host, o dashboardOptions, sh
 				return err
 			}
 		}
-		web.Authorizer = rights{keys, h}
+		web.Authorizer, web.Link = rights{keys, h}, true
 	}
 	l, err := o.open()
 	if err != nil {

@@ -60,7 +60,7 @@ func (w *dashboard) serve(ctx context.Context, s *httpapi.Server, log *slog.Logg
 	}
 	_, port, err := net.SplitHostPort(w.Addr().String())
 	if err == nil {
-		err = s.ServeWeb(ctx, w.Listener, httpapi.WebOptions{Authorizer: w.keys, Key: []byte(w.keys.Full + w.keys.Look), Port: port})
+		err = s.ServeWeb(ctx, w.Listener, httpapi.WebOptions{Authorizer: w.keys, Key: []byte(w.keys.Full + w.keys.Look), Port: port, Link: true})
 	}
 	if err != nil && ctx.Err() == nil && !errors.Is(err, net.ErrClosed) {
 		log.Error("the dashboard ended", "err", err)

@@ -248,14 +248,15 @@ func (p *past) add(ref Ref, v RolloutView) {
 		last = t.fineAt
 	}
 	switch {
-	case now < last:
+	case t.fine.n > 0 && now < last-1000: // not what its writers round
+		last = math.MinInt64
 		p.points -= t.size()
 		t.fine, t.coarse, t.rise = run{}, run{}, rise{}
 	case now < last+fineStep.Milliseconds()*9/10 && moving == t.moving && t.last != nil && sameFrame(t.last.view, v):
 		return
 	}
-	if now == last {
-		now++ // two things in one millisecond are one after the other
+	if now <= last {
+		now = last + 1 // two things in one millisecond are one after the other
 	}
 	t.moving = moving
 	if t.last == nil || !sameFrame(t.last.view, v) || !sameMetrics(t.last.metrics, v.Figures) {

@@ -383,3 +383,19 @@ func TestSparkIsThisRelease(t *testing.T) {
 		t.Errorf("at rest it is %v", got)
 	}
 }
+
+// Several views of one instant are one after the other, and nothing before them
+// is lost.
+func TestOneInstantSeveralViews(t *testing.T) {
+	v := NewViews(t0)
+	for i := range 20 {
+		v.Publish(RolloutView{Name: "a", Time: t0.Add(time.Duration(i) * time.Second), Phase: rollout.Progressing, Canary: &VersionView{Version: "v2"}})
+	}
+	for i := range 3 {
+		v.Publish(RolloutView{Name: "a", Time: t0.Add(19 * time.Second), Phase: rollout.Progressing, Canary: &VersionView{Version: "v2", Ready: &i}})
+	}
+	s, err := v.Series(t.Context(), Ref{Name: "a"}, time.Time{})
+	if err != nil || len(s.T) < 20 {
+		t.Errorf("%d points, %v; want the twenty that were there", len(s.T), err)
+	}
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/serin-dev/serin/internal/rollout"
@@ -12,6 +13,8 @@ import (
 // Source is a host that is somewhere else: a daemon behind its socket, or a
 // cluster with its user's rights.
 type Source interface {
+	// List gives every rollout that is in view.
+	List(ctx context.Context) ([]RolloutView, error)
 	// Watch calls see with each update of one rollout, or of all where ref has
 	// no name, beginning with what there is, until ctx ends or see fails.
 	Watch(ctx context.Context, ref Ref, see func(Update) error) error
@@ -36,7 +39,10 @@ func NewRelay(from Source, info Info) *Relay {
 // Follow keeps the relay as its source is, until ctx ends. trouble is told what
 // keeps it from that; it goes on trying.
 func (r *Relay) Follow(ctx context.Context, trouble func(error)) {
-	for {
+	for again := false; ; again = true {
+		if again { // what went while nobody looked is not said by a new watch
+			r.keepOnly(ctx)
+		}
 		err := r.from.Watch(ctx, Ref{}, func(u Update) error {
 			if u.View == nil {
 				r.Remove(u.Ref)
@@ -55,6 +61,20 @@ func (r *Relay) Follow(ctx context.Context, trouble func(error)) {
 		case <-ctx.Done():
 			return
 		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+// keepOnly removes what its source does not list.
+func (r *Relay) keepOnly(ctx context.Context) {
+	there, err := r.from.List(ctx)
+	if err != nil {
+		return // the watch says so
+	}
+	here, _ := r.Views.List(ctx) // never fails
+	for _, v := range here {
+		if !slices.ContainsFunc(there, func(x RolloutView) bool { return x.Namespace == v.Namespace && x.Name == v.Name }) {
+			r.Remove(Ref{v.Namespace, v.Name})
 		}
 	}
 }

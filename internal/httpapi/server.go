@@ -23,6 +23,7 @@ import (
 const (
 	maxBody      = 1 << 20          // bytes of a request's body
 	maxID        = 128              // bytes of a command's id
+	maxBy        = 253              // bytes of its author's name, as in a RolloutCommand
 	writeTimeout = 30 * time.Second // for one write to a reader of a stream
 	heartbeat    = 15 * time.Second
 )
@@ -58,7 +59,7 @@ func (s *Server) serve(ctx context.Context, l net.Listener, h http.Handler) erro
 	base, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	srv := &http.Server{
-		Handler:           h,
+		Handler:           inTime(h),
 		ReadHeaderTimeout: 10 * time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    16 << 10,
@@ -81,6 +82,17 @@ func (s *Server) serve(ctx context.Context, l net.Listener, h http.Handler) erro
 	}
 	<-done
 	return err
+}
+
+// inTime wants a body within the time that a write has: a reader that sends
+// half of one would stay for ever.
+func inTime(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.ContentLength != 0 {
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(writeTimeout))
+		}
+		next.ServeHTTP(w, r)
+	})
 }
 
 // Handler is the API:
@@ -368,8 +380,8 @@ func checkCommand(c rollout.Command) (problems []string) {
 	if c.ID == "" || len(c.ID) > maxID {
 		bad("id", "has %d bytes: want 1 to %d, the same each time the same command is sent", len(c.ID), maxID)
 	}
-	if strings.TrimSpace(c.By) == "" || len(c.By) > maxID {
-		bad("by", "has %d bytes: want its author's name, at most %d", len(c.By), maxID)
+	if strings.TrimSpace(c.By) == "" || len(c.By) > maxBy {
+		bad("by", "has %d bytes: want its author's name, at most %d", len(c.By), maxBy)
 	}
 	if len(c.Reason) > 1024 {
 		bad("reason", "has %d bytes: want at most 1024", len(c.Reason))

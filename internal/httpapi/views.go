@@ -224,7 +224,8 @@ func (s *Views) Get(_ context.Context, ref Ref) (RolloutView, error) {
 	}
 	var known []string
 	for r, e := range s.by {
-		if e.update.View != nil {
+		// No other namespace's: who asks may not be allowed to see those.
+		if e.update.View != nil && (ref.Namespace == "" || r.Namespace == "" || r.Namespace == ref.Namespace) {
 			known = append(known, r.String())
 		}
 	}

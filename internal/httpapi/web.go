@@ -46,6 +46,9 @@ type WebOptions struct {
 	Port string
 	// Secure: browsers reach it by TLS.
 	Secure bool
+	// Link: a token in the page's address signs in, which is for a server with
+	// one owner. Where people have names, a link could sign one in as another.
+	Link bool
 }
 
 // web is the dashboard: pages that hold nothing, and the data behind a cookie.
@@ -64,7 +67,7 @@ type file struct {
 
 // Web is the handler for browsers:
 //
-//	GET  /                       the page; ?token= is exchanged for a cookie
+//	GET  /                       the page; ?token= is exchanged for a cookie, where that is allowed
 //	GET  /_serin/v1/...          what [Server.Handler] has to read
 //	GET  /_serin/v1/viewer?name= Who
 //	POST /_serin/v1/rollouts/{name}/commands
@@ -225,11 +228,20 @@ func (w *web) verbs(ctx context.Context, v Viewer, ref Ref) ([]rollout.Verb, err
 		return verbs, nil // it is gone: the command will say so
 	}
 	for _, s := range view.StepsList {
-		if s.Kind == rollout.StepApproval && s.State == "current" && len(s.By) > 0 && !slices.Contains(s.By, v.Name) {
+		if s.Kind == rollout.StepApproval && s.State == "current" && !mayApprove(s.By, v) {
 			verbs = slices.DeleteFunc(slices.Clone(verbs), func(x rollout.Verb) bool { return x == rollout.VerbApprove })
 		}
 	}
 	return verbs, nil
+}
+
+// mayApprove is the policy's rule. Where nobody said which groups a viewer is
+// in, the policy has the word.
+func mayApprove(by []string, v Viewer) bool {
+	return len(by) == 0 || slices.ContainsFunc(by, func(who string) bool {
+		group, ok := strings.CutPrefix(who, "group:")
+		return !ok && who == v.Name || ok && (v.Groups == nil || slices.Contains(v.Groups, group))
+	})
 }
 
 // command is sent in the viewer's name, whatever name the page gives.
@@ -381,8 +393,10 @@ func (w *web) page(rw http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if token := r.URL.Query().Get("token"); token != "" && r.URL.Path == "/" {
-		if _, _, err := w.try(r, token); err == nil {
-			w.letIn(rw, token)
+		if w.o.Link {
+			if _, _, err := w.try(r, token); err == nil {
+				w.letIn(rw, token)
+			}
 		}
 		rest := r.URL.Query()
 		rest.Del("token")

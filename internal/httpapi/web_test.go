@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/cookiejar"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,22 +27,30 @@ type site struct {
 	host *desk
 	addr string
 	keys Keys
+	link bool // a token in the address signs in
 }
 
 func openSite(t *testing.T, a func(Keys) Authorizer) *site {
+	t.Helper()
+	return openSiteOf(t, a, true)
+}
+
+func openSiteOf(t *testing.T, a func(Keys) Authorizer, link bool) *site {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &site{t: t, host: newDesk(progressing(0)), addr: l.Addr().String(), keys: NewKeys("owner")}
+	s := &site{t: t, host: newDesk(progressing(0)), addr: l.Addr().String(), keys: NewKeys("owner"), link: link}
 	var who Authorizer = s.keys
 	if a != nil {
 		who = a(s.keys)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- NewServer(s.host).ServeWeb(ctx, l, WebOptions{Authorizer: who, Port: "7"}) }()
+	go func() {
+		done <- NewServer(s.host).ServeWeb(ctx, l, WebOptions{Authorizer: who, Port: "7", Link: s.link})
+	}()
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {
@@ -246,6 +255,45 @@ func TestCommandsAreTheViewersOwn(t *testing.T) {
 	}
 }
 
+// Groups approve as the policy says, and a name may be as long as the cluster's.
+func TestGroupsApprove(t *testing.T) {
+	for name, c := range map[string]struct {
+		by   []string
+		v    Viewer
+		want bool
+	}{
+		"anybody":                   {nil, Viewer{Name: "alice"}, true},
+		"by name":                   {[]string{"bob", "alice"}, Viewer{Name: "alice", Groups: []string{}}, true},
+		"by group":                  {[]string{"group:sre"}, Viewer{Name: "alice", Groups: []string{"dev", "sre"}}, true},
+		"another group":             {[]string{"group:sre"}, Viewer{Name: "alice", Groups: []string{"dev"}}, false},
+		"nobody knows the groups":   {[]string{"group:sre"}, Viewer{Name: "alice"}, true},
+		"nor is that a name":        {[]string{"bob"}, Viewer{Name: "alice"}, false},
+		"a user named like a group": {[]string{"group:sre"}, Viewer{Name: "group:sre", Groups: []string{}}, false},
+	} {
+		if got := mayApprove(c.by, c.v); got != c.want {
+			t.Errorf("%s: %v, want %v", name, got, c.want)
+		}
+	}
+	if p := checkCommand(rollout.Command{ID: "1", Verb: rollout.VerbPause, By: strings.Repeat("a", 253)}); len(p) > 0 {
+		t.Errorf("an author's name of 253 bytes: %v", p)
+	}
+	if p := checkCommand(rollout.Command{ID: "1", Verb: rollout.VerbPause, By: strings.Repeat("a", 254)}); len(p) != 1 {
+		t.Errorf("one of 254: %v", p)
+	}
+}
+
+// Where people have names, a link in a mail signs nobody in as its sender.
+func TestNoLinkSignsIn(t *testing.T) {
+	s := openSiteOf(t, nil, false)
+	c := s.browser()
+	if resp, _ := s.do(c, "GET", "/?token="+s.keys.Full, ""); resp.StatusCode != 303 || len(resp.Cookies()) != 0 {
+		t.Errorf("%d, %d cookies", resp.StatusCode, len(resp.Cookies()))
+	}
+	if resp, _ := s.do(c, "POST", "/_serin/v1/session", `{"token":"`+s.keys.Full+`"}`); resp.StatusCode != 200 {
+		t.Errorf("signing in: %d", resp.StatusCode)
+	}
+}
+
 // guard lets some see some namespaces and do some things.
 type guard struct{ Keys }
 
@@ -284,6 +332,12 @@ func TestNamespacesAreApart(t *testing.T) {
 		resp, body := s.do(c, "GET", "/_serin/v1/rollouts/secret-bank"+path+"?namespace=bank", "")
 		if resp.StatusCode != 404 || strings.Contains(body, "known:") {
 			t.Errorf("%s: %d %s", path, resp.StatusCode, body)
+		}
+	}
+	for _, path := range []string{"", "/series", "/export"} {
+		resp, body := s.do(c, "GET", "/_serin/v1/rollouts/nosuch"+path+"?namespace=shop", "")
+		if resp.StatusCode != 404 || !strings.Contains(body, "shop/secret-shop") || strings.Contains(body, "bank") || strings.Contains(body, "broken") {
+			t.Errorf("a wrong name, %s: %d %s", path, resp.StatusCode, body)
 		}
 	}
 	if resp, _ := s.do(c, "POST", "/_serin/v1/rollouts/secret-bank/commands?namespace=bank", `{"id":"1","verb":"approve"}`); resp.StatusCode != 404 {
@@ -475,5 +529,28 @@ func TestLargeAndWrongBodiesOfBrowsers(t *testing.T) {
 	}
 	if resp, _ := s.do(c, "GET", "/_serin/v1/rollouts/app/series?since=x", ""); resp.StatusCode != 422 {
 		t.Errorf("since=x: %d", resp.StatusCode)
+	}
+}
+
+// deadlines notes until when a body is waited for.
+type deadlines struct {
+	*httptest.ResponseRecorder
+	read time.Time
+}
+
+func (d *deadlines) SetReadDeadline(t time.Time) error { d.read = t; return nil }
+
+// A body that never comes whole does not hold its connection; what has none is
+// not cut, for streams have none.
+func TestBodiesComeInTime(t *testing.T) {
+	h := inTime(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	d := &deadlines{ResponseRecorder: httptest.NewRecorder()}
+	h.ServeHTTP(d, httptest.NewRequest("GET", "/", nil))
+	if !d.read.IsZero() {
+		t.Error("a request without a body is cut")
+	}
+	h.ServeHTTP(d, httptest.NewRequest("POST", "/", strings.NewReader("{}")))
+	if d.read.IsZero() {
+		t.Error("a body is waited for without end")
 	}
 }
