@@ -23,7 +23,14 @@ var version string
 
 func main() {
 	process.RunShimIfAsked() // does not return where it is
+	defer func() {
+		if p := recover(); p != nil { // Go's own code for it is 2, which here means "rolled back"
+			fmt.Fprintf(os.Stderr, "serin: this is a mistake in Serin itself: %v\n%s", p, debug.Stack())
+			os.Exit(1)
+		}
+	}()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends what does not hear the first
 	plugin, args := cli.Invoked(os.Args[0], os.Args[1:])
 	code := cli.Main(ctx, cli.Program{
 		Version:   versionOf(),

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/serin-dev/serin/internal/httpapi"
+	"github.com/serin-dev/serin/internal/rollout"
 )
 
 // history: past rollouts, or every decision that is kept.
@@ -26,9 +27,9 @@ func (a *app) history() *cobra.Command {
 				}
 				switch {
 				case out.json() && decisions:
-					return out.print(a.Stdout, v.Decisions)
+					return out.print(a.Stdout, append([]rollout.Event{}, v.Decisions...)) // none is [], not null
 				case out.json():
-					return out.print(a.Stdout, v.History)
+					return out.print(a.Stdout, append([]rollout.Outcome{}, v.History...))
 				case decisions:
 					for _, e := range v.Decisions {
 						fmt.Fprintln(a.Stdout, decisionLine(e))

@@ -31,7 +31,7 @@ answered weights to its world and sends what it then sees. Time is the record's.
 Ends with a summary on standard error. Exit codes: 0 promoted, 1 error or a person
 is needed, 2 rolled back, 3 the record ends before the rollout, 4 waits for approval.`,
 		Args: cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
 			doc, err := rolloutIn(file, name)
 			if err != nil {
 				return err
@@ -46,14 +46,23 @@ is needed, 2 rolled back, 3 the record ends before the rollout, 4 waits for appr
 					return err
 				}
 			}
-			defer in.Close()
 			out := a.Stdout
 			if decisions {
 				out = &decisionsOnly{w: a.Stdout}
 			}
-			sum, err := record.Replay(spec, cfg, in, out, record.Hooks{
-				Warn: func(s string) { fmt.Fprintln(a.Stderr, oneLine("serin: "+s)) },
-			})
+			var sum record.Summary
+			ended := make(chan struct{})
+			go func() { // the next line may never come
+				defer close(ended)
+				sum, err = record.Replay(spec, cfg, in, out, record.Hooks{
+					Warn: func(s string) { fmt.Fprintln(a.Stderr, oneLine("serin: "+s)) },
+				})
+			}()
+			select {
+			case <-ended:
+			case <-cmd.Context().Done():
+				return errors.New("stopped before the record ended")
+			}
 			for l := range strings.Lines(sum.String()) {
 				fmt.Fprintln(a.Stderr, oneLine(strings.TrimSuffix(l, "\n")))
 			}

@@ -45,7 +45,10 @@ Exit codes: 0 promoted, 1 a person is needed or the version was replaced,
 				ctx, cancel = context.WithTimeout(ctx, timeout)
 				defer cancel()
 			}
-			return a.with(ctx, args, func(t target) error {
+			err := a.with(ctx, args, func(t target) error {
+				if _, err := t.view(ctx); err != nil { // a name that nobody has is not waited for
+					return err
+				}
 				e := expected{want: rollout.Revision(revision), through: through}
 				if since > 0 {
 					e.after = a.Now().Add(-since)
@@ -77,6 +80,10 @@ Exit codes: 0 promoted, 1 a person is needed or the version was replaced,
 				}
 				return exit(end.code)
 			})
+			if timeout > 0 && errors.Is(err, context.DeadlineExceeded) { // the host did not even answer
+				return &Exit{Code: httpapi.ExitTimeout, Err: err}
+			}
+			return err
 		},
 	}
 	c.Flags().DurationVar(&timeout, "timeout", 0, "give up after this long, with exit code 3 (default: never)")

@@ -88,6 +88,9 @@ func (a *app) terminal() (in, out *os.File, ok bool) {
 }
 
 func (a *app) watchLines(ctx context.Context, t target, asJSON, follow bool) error {
+	if _, err := t.view(ctx); err != nil { // a name that nobody has is not waited for
+		return err
+	}
 	f := &follower{w: a.Stdout, json: asJSON}
 	begun, ended := false, false
 	err := t.Watch(ctx, t.ref, func(u httpapi.Update) error {
@@ -109,6 +112,8 @@ func (a *app) watchLines(ctx context.Context, t target, asJSON, follow bool) err
 		return io.EOF
 	})
 	switch {
+	case errors.Is(err, context.Canceled) && !f.any:
+		return exit(httpapi.ExitTimeout)
 	case errors.Is(err, context.Canceled): // Ctrl-C is how a person ends it
 		return exit(f.last.Exit)
 	case err != nil:

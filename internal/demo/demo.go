@@ -2,7 +2,6 @@ package demo
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"embed"
 	"encoding/json"
@@ -31,7 +30,7 @@ var objects embed.FS
 // Options of a demo.
 type Options struct {
 	Out     string    // folder for what it leaves; made if it is not there
-	Rate    int       // requests per second; 400 if 0
+	Rate    int       // requests per second, 50 to 5000
 	Program string    // whose `demo-app` are the back ends
 	Version string    // of the program
 	Print   io.Writer // the timeline and the sums
@@ -74,7 +73,6 @@ const (
 // story that ended another way is in the Result. Either way nothing of it runs
 // any more when Run returns.
 func Run(ctx context.Context, o Options) (_ *Result, err error) {
-	o.Rate = cmp.Or(o.Rate, 400)
 	if o.Rate < 50 || o.Rate > 5000 {
 		return nil, fmt.Errorf("a rate of %d requests per second cannot tell this story: want 50 to 5000", o.Rate)
 	}

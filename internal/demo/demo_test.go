@@ -127,7 +127,7 @@ func TestStoppedInTheMiddle(t *testing.T) {
 }
 
 func TestBadOptions(t *testing.T) {
-	for rate, word := range map[int]string{-1: "50 to 5000", 10: "50 to 5000", 1000000: "50 to 5000"} {
+	for rate, word := range map[int]string{0: "50 to 5000", -1: "50 to 5000", 10: "50 to 5000", 1000000: "50 to 5000"} {
 		if _, err := Run(t.Context(), Options{Out: t.TempDir(), Rate: rate, Print: io.Discard}); err == nil || !strings.Contains(err.Error(), word) {
 			t.Errorf("rate %d: %v", rate, err)
 		}

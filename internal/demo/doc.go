@@ -20,6 +20,6 @@
 //
 // # Example
 //
-//	result, err := demo.Run(ctx, demo.Options{Out: "demo-out", Program: exe, Print: os.Stdout})
+//	result, err := demo.Run(ctx, demo.Options{Out: "demo-out", Rate: 400, Program: exe, Print: os.Stdout})
 //	if err == nil && result.Err() != nil { ... }   // it did not go as told: which expectation, why
 package demo

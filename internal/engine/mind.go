@@ -82,7 +82,7 @@ func nextWeight(st rollout.State) rollout.Weight {
 	if st.Phase == rollout.Baking {
 		return 0
 	}
-	for i := st.Step; i < len(st.Plan); i++ {
+	for i := max(0, st.Step); i < len(st.Plan); i++ {
 		if s := st.Plan[i]; s.Kind == rollout.StepWeight && s.Weight > st.Granted && (i > st.Step || !st.Entered) {
 			return s.Weight
 		}

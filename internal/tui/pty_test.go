@@ -225,6 +225,8 @@ func TestOnATerminal(t *testing.T) {
 	}
 	r.press(t, "a")
 	r.shows(t, "is condemned")
+	r.press(t, "\x1b[200~"+strings.Repeat("x", 3000)+"\x1b[201~") // pasted: as long as what is typed may be
+	r.shows(t, "xxx")
 	r.press(t, "\x1b") // nothing is sent
 	r.hides(t, "is condemned")
 	r.press(t, "q")

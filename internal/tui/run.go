@@ -94,6 +94,9 @@ func Run(ctx context.Context, o Options) (last httpapi.RolloutView, ended bool, 
 	return last, s.ended, err
 }
 
+// maxTyped bounds a reason, in bytes: half of what the API takes.
+const maxTyped = 512
+
 type (
 	viewMsg   struct{ v httpapi.RolloutView }
 	lostMsg   struct{ err error }
@@ -173,7 +176,8 @@ func (s *screen) Update(msg tea.Msg) (tea.Model, tea.Cmd) {
 		}
 	case tea.PasteMsg:
 		if m.Asked != nil {
-			m.Typed += clean(msg.Content)
+			text := clean(msg.Content)
+			m.Typed += strings.ToValidUTF8(text[:min(len(text), max(0, maxTyped-len(m.Typed)))], "")
 		}
 	case tea.KeyPressMsg:
 		if m.Asked != nil {
@@ -251,7 +255,7 @@ func (s *screen) typed(k tea.KeyPressMsg) tea.Cmd {
 		m.Asked, m.Typed, m.Busy = nil, "", true
 		return s.send(a, why, m.View.N)
 	default:
-		if len(m.Typed)+len(k.Text) <= 512 {
+		if len(m.Typed)+len(k.Text) <= maxTyped {
 			m.Typed += clean(k.Text)
 		}
 	}
