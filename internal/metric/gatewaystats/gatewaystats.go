@@ -73,6 +73,7 @@ type replicaKey struct {
 
 // sum adds up the endpoints of a replica.
 type sum struct {
+	started          time.Time // of the replica that has the name now
 	requests, errors float64
 	count            []float64
 	endpoints        map[endpointKey]gateway.EndpointStats // as last seen
@@ -98,12 +99,24 @@ func (s *Source) Look(ctx context.Context, stable, canary rollout.Revision) (eng
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	snapshot, replicas := s.o.Stats(), s.o.Replicas()
+	s.renew(replicas)
 	s.add(snapshot, service)
 	s.forget(replicas)
 	return engine.Sampled{
 		Stable: s.pods(stable, snapshot.LE, replicas[stable]),
 		Canary: s.pods(canary, snapshot.LE, replicas[canary]),
 	}, nil
+}
+
+// renew begins at zero for a replica that has got the name of one before it.
+func (s *Source) renew(replicas map[rollout.Revision][]Replica) {
+	for r, list := range replicas {
+		for _, rep := range list {
+			if u := s.of(replicaKey{r, rep.Name}); !u.started.Equal(rep.Started) {
+				*u = sum{started: rep.Started}
+			}
+		}
+	}
 }
 
 // add takes what was counted since the last look.
@@ -124,7 +137,9 @@ func (s *Source) add(snapshot gateway.Snapshot, service string) {
 			}
 			for _, e := range v.Endpoints {
 				k := replicaKey{r, e.Replica}
-				s.of(k).endpoint(e)
+				if u := s.of(k); !e.Since.Before(u.started) { // else: of a replica before, of this name
+					u.endpoint(e)
+				}
 				if seen[k] == nil {
 					seen[k] = map[endpointKey]gateway.EndpointStats{}
 				}

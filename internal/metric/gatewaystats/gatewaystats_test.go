@@ -167,3 +167,25 @@ func TestMemoryIsBounded(t *testing.T) {
 		t.Errorf("%d replicas are remembered of which nothing is left", len(w.source.sums))
 	}
 }
+
+// TestANameUsedAgain: a version that is tried again has replicas of the names
+// that its first try had. What those counted is not theirs.
+func TestANameUsedAgain(t *testing.T) {
+	w := newWorld(t)
+	w.replicas = []Replica{{Name: "v1-0", Started: time.Now()}}
+	w.route(w.backend("v1-0"))
+	w.ask(20, "/bad")
+	w.look()
+	w.route()
+	w.replicas = nil
+	w.look()
+	w.replicas = []Replica{{Name: "v1-0", Started: time.Now()}}
+	if p := w.look()["v1-0"]; p.Requests != 0 || p.Errors != 0 {
+		t.Errorf("it starts with %v requests and %v errors of the one before", p.Requests, p.Errors)
+	}
+	w.route(w.backend("v1-0"))
+	w.ask(3, "/")
+	if p := w.look()["v1-0"]; p.Requests != 3 || p.Errors != 0 {
+		t.Errorf("%v requests, %v errors; want its own 3", p.Requests, p.Errors)
+	}
+}

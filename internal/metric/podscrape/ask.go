@@ -18,7 +18,8 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
-	"google.golang.org/protobuf/encoding/protodelim"
+	"google.golang.org/protobuf/encoding/protowire"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/serin-dev/serin/internal/metric"
 )
@@ -284,37 +285,70 @@ func (r *reader) binary(body io.Reader) error {
 	if _, err := kept.ReadFrom(body); err != nil {
 		return err
 	}
-	f := &dto.MetricFamily{}
-	for kept.Len() > 0 {
-		f.Reset()
-		// What a message claims to be long is never allocated beyond what came.
-		if err := (protodelim.UnmarshalOptions{MaxSize: int64(kept.Len())}).UnmarshalFrom(kept, f); err != nil {
-			return &answerError{Malformed, "the binary format cannot be read"}
+	for left := kept.Bytes(); len(left) > 0; {
+		family, n := protowire.ConsumeBytes(left) // a length, and so many bytes of those that came
+		if n < 0 || !r.family(family) {
+			return errBinary
 		}
-		r.family(f)
+		left = left[n:]
 	}
 	return nil
 }
 
-func (r *reader) family(f *dto.MetricFamily) {
-	name := f.GetName()
-	if !r.words.wanted[name] && !r.words.wanted[name+"_bucket"] {
-		r.tally.Mark([]byte(name))
-		return
-	}
-	l := new(pairs)
-	for _, m := range f.GetMetric() {
-		l.list, l.le = m.GetLabel(), ""
-		switch {
-		case m.Counter != nil:
-			r.tally.Add(name, l, m.Counter.GetValue())
-		case m.Gauge != nil:
-			r.tally.Add(name, l, m.Gauge.GetValue())
-		case m.Untyped != nil:
-			r.tally.Add(name, l, m.Untyped.GetValue())
-		case m.Histogram != nil:
-			r.histogram(name, l, m.Histogram)
+var errBinary = &answerError{Malformed, "the binary format cannot be read"}
+
+// The fields of a MetricFamily that are read.
+const (
+	familyName   = 1
+	familyMetric = 4
+)
+
+// family reads a family metric by metric, each no larger than a line of text may
+// be: in memory a message can be a hundred times as large as it came.
+func (r *reader) family(b []byte) bool {
+	name, wanted, m, l := "", false, new(dto.Metric), new(pairs)
+	for len(b) > 0 {
+		field, kind, n := protowire.ConsumeTag(b)
+		if n < 0 {
+			return false
 		}
+		value := b[n:]
+		size := protowire.ConsumeFieldValue(field, kind, value)
+		if size < 0 {
+			return false
+		}
+		b = value[size:]
+		if kind != protowire.BytesType || field != familyName && field != familyMetric {
+			continue
+		}
+		text, _ := protowire.ConsumeBytes(value)
+		switch {
+		case field == familyName:
+			name = string(text)
+			if wanted = r.words.wanted[name] || r.words.wanted[name+"_bucket"]; !wanted {
+				r.tally.Mark(text)
+			}
+		case !wanted:
+		case len(text) > maxLine || proto.Unmarshal(text, m) != nil:
+			return false
+		default:
+			l.list, l.le = m.GetLabel(), ""
+			r.metric(name, l, m)
+		}
+	}
+	return true
+}
+
+func (r *reader) metric(name string, l *pairs, m *dto.Metric) {
+	switch {
+	case m.Counter != nil:
+		r.tally.Add(name, l, m.Counter.GetValue())
+	case m.Gauge != nil:
+		r.tally.Add(name, l, m.Gauge.GetValue())
+	case m.Untyped != nil:
+		r.tally.Add(name, l, m.Untyped.GetValue())
+	case m.Histogram != nil:
+		r.histogram(name, l, m.Histogram)
 	}
 }
 

@@ -641,3 +641,33 @@ func BenchmarkLook(b *testing.B) {
 	}
 	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*len(sources)), "µs/look")
 }
+
+// TestUsageMayBeSlow: what CPU and memory cost to ask takes nothing from the
+// requests, which are what is judged.
+func TestUsageMayBeSlow(t *testing.T) {
+	f := newFake(t)
+	f.handler = func(w http.ResponseWriter, r *http.Request) {
+		if strings.Contains(r.Form.Get("query"), "container_cpu") {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		out := ""
+		if q := r.Form.Get("query"); strings.Contains(q, "istio_requests_total") {
+			out = istioSample("a", 7, time.Now()) + "," + istioSample("b", 7, time.Now())
+		}
+		fmt.Fprintf(w, `{"status":"success","data":{"resultType":"matrix","result":[%s]}}`, out)
+	}
+	var clock atomic.Int64
+	start := time.Now()
+	r := reader(t, Config{Address: f.URL, Every: time.Second, Now: func() time.Time { return start.Add(time.Duration(clock.Load())) }})
+	p := &pods{}
+	p.add(v1_, "a")
+	p.add(v2_, "b")
+	s := r.For("shop", p)
+	for i := range 5 {
+		if _, err := s.Look(context.Background(), v1_, v2_); err != nil && !errors.Is(err, engine.ErrUnchanged) {
+			t.Fatalf("look %d: %v", i, err)
+		}
+		clock.Add(int64(2 * time.Second))
+	}
+}

@@ -275,6 +275,9 @@ func (q *questions) ask(k kind, views []*Source) {
 		for _, v := range views {
 			q.answers[v].faults[k] = err
 		}
+		if k != requests {
+			break // the figures that matter have come, and are given
+		}
 		switch err.Fault {
 		case Unreachable, NotTrusted, NotSignedIn, Throttled, ServerFailed, Redirected, Slow, NotPrometheus:
 			q.down = err
