@@ -668,6 +668,6 @@ func TestUsageMayBeSlow(t *testing.T) {
 		if _, err := s.Look(context.Background(), v1_, v2_); err != nil && !errors.Is(err, engine.ErrUnchanged) {
 			t.Fatalf("look %d: %v", i, err)
 		}
-		clock.Add(int64(2 * time.Second))
+		clock.Add(int64(3 * time.Second))
 	}
 }
