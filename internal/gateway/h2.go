@@ -40,17 +40,22 @@ func (e *endpoint) closeHTTP2() {
 }
 
 // attemptH2 sends the request to e once, over HTTP/2.
-func (x *exchange) attemptH2(v *version, e *endpoint) result {
+func (x *exchange) attemptH2(v *version, e *endpoint) (res result) {
 	ctx, cancel := context.WithCancel(x.ctx)
 	defer cancel()
-	if t := x.headDeadline(); !t.IsZero() {
-		defer time.AfterFunc(time.Until(t), cancel).Stop()
-	}
+	inTime := cancelAt(x.headDeadline(), cancel)
+	defer inTime()
 	out := x.outgoing(ctx, e)
 	if b, ok := out.Body.(uploadBody); ok {
 		x.upload = b.clientBody
-		defer b.leave()
-		defer b.stop()
+		defer func() {
+			// Where nothing of it was read it may be sent again; over HTTP/2 a body that
+			// was stopped once cannot be read any more.
+			if !res.undone {
+				b.stop()
+				b.leave()
+			}
+		}()
 	}
 	resp, err := e.http2(x.g.o.DialTimeout).RoundTrip(out)
 	if err != nil {
@@ -66,10 +71,14 @@ func (x *exchange) attemptH2(v *version, e *endpoint) result {
 		return x.broken(err, false)
 	}
 	defer resp.Body.Close()
+	if !inTime() {
+		return result{outcome: timedOut}
+	}
+	defer cancelAt(x.deadline, cancel)()
 	if x.hold && resp.StatusCode >= 500 {
 		return result{outcome: answered(resp.StatusCode)}
 	}
-	res := result{outcome: answered(resp.StatusCode)}
+	res.outcome = answered(resp.StatusCode)
 	x.sendHead(v, resp)
 	switch err := x.copyBody(resp, func() int { return 0 }); {
 	case err == nil:
@@ -84,6 +93,15 @@ func (x *exchange) attemptH2(v *version, e *endpoint) result {
 		res.outcome = cut
 	}
 	return res
+}
+
+// cancelAt calls cancel at t, unless inTime is called before and says so. Zero:
+// there is no limit.
+func cancelAt(t time.Time, cancel func()) (inTime func() bool) {
+	if t.IsZero() {
+		return func() bool { return true }
+	}
+	return time.AfterFunc(time.Until(t), cancel).Stop
 }
 
 // outgoing is the request as it goes to an HTTP/2 endpoint.
