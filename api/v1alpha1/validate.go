@@ -290,7 +290,9 @@ func (c *check) steps(p *field.Path, steps []Step) {
 		case w <= highest && highest < Whole:
 			c.invalid(at.Child("weight"), w.String(), "has to be above the weight before it, %s", highest)
 		}
-		highest = min(max(highest, *s.Weight), Whole)
+		if *s.Weight <= Whole { // what is wrong by itself is said once
+			highest = max(highest, *s.Weight)
+		}
 	}
 }
 

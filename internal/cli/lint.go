@@ -3,8 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -44,7 +42,8 @@ func (a *app) lint() *cobra.Command {
 		Long: `With -f it reads the documents and says everything that is wrong with them: the
 file and line, the field's path, what is wrong and what would be right. Nothing is
 asked of any server. With --cluster they are meant for one: only the Rollouts are
-looked at, and not how one machine would run the rest.
+looked at, and not how one machine would run the rest; what their routes and
+Services lack the controller says before any traffic moves (serin lint NAME).
 
 With the NAME of a rollout in a cluster it is that one's document, and what the
 controller's preflight has found.
@@ -117,34 +116,25 @@ Exit code 1 if a rollout could not start.`,
 	return c
 }
 
-// lintForCluster looks at the Rollouts of documents and at nothing else.
+// lintForCluster looks at the Rollouts of documents, and at nothing else but
+// whether two of them would take the same objects.
 func lintForCluster(files map[string][]byte) (lintReport, linted) {
 	r := lintReport{Problems: []lintProblem{}, Warnings: []string{}, Notes: []string{}}
 	var l linted
-	seen := map[string]string{}
-	for _, f := range slices.Sorted(maps.Keys(files)) {
-		parsed, problems := v1alpha1.Parse(files[f])
-		for _, p := range problems {
-			r.Problems = append(r.Problems, lintProblem{File: f, Line: p.Line, Path: p.Path, Message: p.Message})
+	docs, problems := manifest.Rollouts(files)
+	for _, p := range problems {
+		r.Problems = append(r.Problems, lintProblem(p))
+	}
+	for _, d := range docs {
+		name := d.Rollout.Name
+		if ns := d.Rollout.Namespace; ns != "" {
+			name = ns + "/" + name
 		}
-		for _, p := range parsed {
-			name := p.Rollout.Name
-			if ns := p.Rollout.Namespace; ns != "" {
-				name = ns + "/" + name
-			}
-			if before := seen[name]; before != "" {
-				r.Problems = append(r.Problems, lintProblem{File: f, Object: "Rollout/" + name, Message: "is in " + before + " already"})
-			}
-			seen[name] = f
-			l.names = append(l.names, name)
-			if len(problems) > 0 {
-				continue // what follows from them is said
-			}
-			if _, _, err := engine.SpecOf(p.Rollout); err != nil {
-				r.Problems = append(r.Problems, lintProblem{File: f, Object: "Rollout/" + name, Message: err.Error()})
-			}
-			r.Problems = append(r.Problems, lintQueries(f, "Rollout/"+name, p.Rollout)...)
+		l.names = append(l.names, name)
+		if _, _, err := engine.SpecOf(d.Rollout); err != nil {
+			r.Problems = append(r.Problems, lintProblem{File: d.File, Object: "Rollout/" + name, Message: err.Error()})
 		}
+		r.Problems = append(r.Problems, lintQueries(d.File, "Rollout/"+name, d.Rollout)...)
 	}
 	if len(l.names) == 0 && len(r.Problems) == 0 {
 		r.Problems = append(r.Problems, lintProblem{Message: "there is no Rollout (apiVersion " + v1alpha1.GroupVersion.String() + ")"})

@@ -171,7 +171,7 @@ func (l *loader) subsets(p parts) []Subset {
 			l.wrong(p.destination.where, at+".name", "%s is given twice", clip(o.Name))
 		case p.label == "":
 		case !has || version == "":
-			l.wrong(p.destination.where, at+".labels", "the label %s is missing: it tells the versions of Rollout/%s apart", p.label, p.rollout.Name)
+			l.wrong(p.destination.where, at+".labels", "the label %s is missing: it tells the versions of Rollout/%s apart; add %s: NAME", p.label, p.rollout.Name, p.label)
 		case versions[version] != "":
 			l.wrong(p.destination.where, at+".labels", "%s=%s is subset %s already", p.label, clip(version), versions[version])
 		}
@@ -244,24 +244,37 @@ func (l *loader) hosts(p parts, r *Route) {
 // splits gives the indices of the rules whose weights the rollout moves.
 func (l *loader) splits(p parts) []int {
 	var all, named []int
-	var names []string
+	var names, nameless []string
 	for i, h := range p.virtual.body.Spec.HTTP {
 		all = append(all, i)
-		names = append(names, cmp.Or(h.Name, fmt.Sprintf("(http[%d] has no name)", i)))
+		if h.Name == "" {
+			nameless = append(nameless, fmt.Sprintf("http[%d]", i))
+		} else {
+			names = append(names, h.Name)
+		}
 		if h.Name != "" && slices.Contains(p.routes, h.Name) {
 			named = append(named, i)
 		}
 	}
+	there := func(meant string) string {
+		switch {
+		case len(nameless) == 0:
+			return thereAre(names, meant)
+		case len(names) == 0:
+			return "none has a name: give each one, such as name: main"
+		}
+		return thereAre(names, meant) + "; " + strings.Join(firstFew(nameless), ", ") + " without a name"
+	}
 	for i, want := range p.routes {
 		if !slices.Contains(names, want) {
-			l.wrong(p.where, fmt.Sprintf("spec.traffic[0].istio.routes[%d]", i), "%s has no route %s; there are %s", p.virtual.object(), clip(want), strings.Join(firstFew(names), ", "))
+			l.wrong(p.where, fmt.Sprintf("spec.traffic[0].istio.routes[%d]", i), "%s has no route %s; %s", p.virtual.object(), clip(want), there(want))
 		}
 	}
 	switch {
 	case len(p.routes) > 0:
 		return named
 	case len(all) > 1:
-		l.wrong(p.virtual.where, "spec.http", "%d routes lead to %s: say in the Rollout's traffic[0].istio.routes which of them carry the split; there are %s", len(all), p.service.Name, strings.Join(firstFew(names), ", "))
+		l.wrong(p.virtual.where, "spec.http", "%d routes lead to the application: say in the Rollout's traffic[0].istio.routes which of them carry the split; %s", len(all), there(""))
 	case len(all) == 0:
 		l.wrong(p.virtual.where, "spec.http", "has no route")
 	}
@@ -420,7 +433,7 @@ func (l *loader) subsetOf(p parts, a App, field string, d destinationObject) (De
 			return Destination{Subset: name, Version: s.Version}, true
 		}
 	}
-	l.wrong(p.virtual.where, field+".subset", "%s has no subset %s; there are %s", p.destination.object(), clip(name), strings.Join(firstFew(subsetNames(a)), ", "))
+	l.wrong(p.virtual.where, field+".subset", "%s has no subset %s; %s", p.destination.object(), clip(name), thereAre(subsetNames(a), name))
 	return Destination{}, false
 }
 

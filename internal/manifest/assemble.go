@@ -32,7 +32,7 @@ type parts struct {
 // Rollout for every VirtualService that none names.
 func (l *loader) assemble() *Set {
 	s := &Set{}
-	used := map[string]string{}  // object -> the App's name
+	used := map[string]parts{}   // object -> whose it is
 	routes := map[string]where{} // host -> the VirtualService that answers for it
 	take := func(p parts, a App) {
 		s.Apps = append(s.Apps, a)
@@ -46,7 +46,7 @@ func (l *loader) assemble() *Set {
 			take(p, app)
 		} else if vs := namedVirtualService(l.rollouts[i].Rollout); vs != "" {
 			// The default Rollout is not made beside one that has problems.
-			used[where{kind: "VirtualService", objectMeta: objectMeta{vs, l.rolloutAt[i].Namespace}}.object()] = ""
+			used[where{kind: "VirtualService", objectMeta: objectMeta{vs, l.rolloutAt[i].Namespace}}.object()] = parts{}
 		}
 	}
 	for _, v := range l.virtualServices {
@@ -83,13 +83,11 @@ func namedVirtualService(r *v1alpha1.Rollout) string {
 	return ""
 }
 
-// claim notes which objects an App uses; a Deployment belongs to one App only.
-func (l *loader) claim(used map[string]string, p parts) {
+// claim notes which objects an App uses.
+func (l *loader) claim(used map[string]parts, p parts) {
+	l.oneSplit(used, p, p.virtual.where, 0)
 	for _, d := range p.deployments {
-		if other, taken := used[d.object()]; taken && other != p.rollout.Name {
-			l.wrong(d.where, "spec.template.metadata.labels", "are selected by two rollouts, %s and %s: each version belongs to one", other, p.rollout.Name)
-		}
-		used[d.object()] = p.rollout.Name
+		l.oneOwner(used, p, d.where)
 	}
 	objects := []where{p.service.where, p.destination.where, p.virtual.where}
 	for _, s := range p.own {
@@ -97,12 +95,34 @@ func (l *loader) claim(used map[string]string, p parts) {
 	}
 	for _, w := range objects {
 		if w.Name != "" {
-			used[w.object()] = p.rollout.Name
+			used[w.object()] = p
 		}
 	}
 }
 
-func (l *loader) unused(used map[string]string) {
+// oneSplit wants a VirtualService, the nth of a Rollout's traffic, to be no other
+// one's.
+func (l *loader) oneSplit(used map[string]parts, p parts, virtual where, n int) {
+	field := fmt.Sprintf("spec.traffic[%d].istio.virtualService", n)
+	if other := used[virtual.object()]; other.rollout != nil && other.rollout != p.rollout {
+		l.wrong(p.where, field, "%s carries the split of %s (%s) already: one Rollout moves the weights of a VirtualService", virtual.object(), other.object(), other.at("spec.traffic"))
+	}
+	used[virtual.object()] = p
+}
+
+// oneOwner wants a Deployment to be no other Rollout's.
+func (l *loader) oneOwner(used map[string]parts, p parts, d where) {
+	if other := used[d.object()]; other.rollout != nil {
+		field, verb := "spec.workload", "selects"
+		if p.kind != v1alpha1.Kind {
+			field, verb = "spec.http", "leads to"
+		}
+		l.wrong(p.where, field, "%s %s (%s), which belongs to %s (%s) already: each version belongs to one Rollout", verb, d.object(), d.at("spec.template.metadata.labels"), other.object(), other.at("spec"))
+	}
+	used[d.object()] = p
+}
+
+func (l *loader) unused(used map[string]parts) {
 	each := func(w where, why string) {
 		if _, taken := used[w.object()]; !taken {
 			l.note(w, "", why)
@@ -127,6 +147,9 @@ func (l *loader) answer(routes map[string]where, p parts, a App) {
 	}
 	for _, h := range hosts {
 		if other, taken := routes[h]; taken {
+			if other.object() == p.virtual.object() {
+				return // said of the Rollouts
+			}
 			l.wrong(p.virtual.where, "spec.hosts", "%s is the host of %s (%s) too: one route answers for a host", h, other.object(), other.at("spec.hosts"))
 			return
 		}
@@ -207,14 +230,26 @@ func find[T any](l *loader, all []read[T], by where, field, kind, name string) r
 		}
 		names = append(names, o.Name)
 	}
-	there := "there is none"
-	if near := strictyaml.Nearest(names, name); near != "" {
-		there = near + "?"
-	} else if len(names) > 0 {
-		there = "there are " + strings.Join(firstFew(names), ", ")
-	}
+	there := thereAre(names, name)
 	l.wrong(by, field, "no %s/%s in these files; %s", kind, name, there)
 	return read[T]{where: by}
+}
+
+// thereAre says which name may be meant, or which there are.
+func thereAre(names []string, meant string) string {
+	near := ""
+	if len(meant) > 2 { // of shorter names any is near
+		near = strictyaml.Nearest(names, meant)
+	}
+	switch {
+	case near != "":
+		return near + "?"
+	case len(names) == 0:
+		return "there is none"
+	case len(names) == 1:
+		return "there is " + names[0]
+	}
+	return "there are " + strings.Join(firstFew(names), ", ")
 }
 
 func firstFew(names []string) []string {
@@ -244,12 +279,7 @@ func (l *loader) serviceFor(host string, w where, field string) (read[serviceObj
 		}
 		names = append(names, s.Name)
 	}
-	there := "there is none"
-	if near := strictyaml.Nearest(names, host); near != "" {
-		there = near + "?"
-	} else if len(names) > 0 {
-		there = "there are " + strings.Join(firstFew(names), ", ")
-	}
+	there := thereAre(names, host)
 	if host == "" {
 		l.wrong(w, field, "is missing: the name of a Service; %s", there)
 	} else {

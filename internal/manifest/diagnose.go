@@ -5,6 +5,10 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/serin-dev/serin/api/v1alpha1"
 )
 
 // diagnose says what would go wrong once traffic moves, before it does.
@@ -32,11 +36,24 @@ func diagnose(p parts, a App) []Finding {
 	}
 	findings = append(findings, absentFindings(a)...)
 	if len(a.Versions) == 0 {
-		findings = append(findings, Finding{Level: Refuse,
-			What:   fmt.Sprintf("No Deployment in these files belongs to Rollout/%s, so nobody can answer.", a.Name),
-			Remedy: "add a Deployment for the version that the route sends to"})
+		findings = append(findings, nobodyFinding(p, a))
 	}
 	return findings
+}
+
+// nobodyFinding says that a Rollout has no version.
+func nobodyFinding(p parts, a App) Finding {
+	selects := "is called " + a.Name
+	if v := a.Rollout.Spec.Workload.Versions; v != nil {
+		selects = "has pods with " + metav1.FormatLabelSelector(&v.Selector)
+	}
+	f := Finding{Level: Refuse,
+		What:   fmt.Sprintf("No Deployment in these files %s, which Rollout/%s selects, so nobody can answer.", selects, a.Name),
+		Remedy: "add a Deployment for the version that the route sends to"}
+	if p.kind == v1alpha1.Kind {
+		f.Remedy += ", or correct spec.workload of the Rollout (" + p.at("spec.workload") + ")"
+	}
+	return f
 }
 
 // narrowService finds the Service that names one version in its selector: with

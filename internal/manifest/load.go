@@ -51,9 +51,7 @@ func Load(files map[string][]byte, o Options) (*Set, Problems) {
 		set = l.assemble()
 	}
 	if len(l.problems) > 0 {
-		slices.SortStableFunc(l.problems, func(a, b Problem) int {
-			return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Path, b.Path))
-		})
+		l.order()
 		return nil, l.problems
 	}
 	return set, nil
@@ -160,7 +158,7 @@ func (l *loader) document(file string, d *strictyaml.Document) {
 	w := where{file: file, doc: d, kind: d.Text("kind")}
 	w.Name, w.Namespace = d.Text("metadata", "name"), cmp.Or(d.Text("metadata", "namespace"), defaultNamespace)
 	version := d.Text("apiVersion")
-	if !l.identity(w, version) {
+	if !l.identity(w, version) && (w.kind == "" || version == "") {
 		return
 	}
 	switch {
@@ -169,7 +167,11 @@ func (l *loader) document(file string, d *strictyaml.Document) {
 	case w.kind == v1alpha1.Kind:
 		l.wrong(w, "apiVersion", "%q is another project's Rollout; this one is %s", clip(version), v1alpha1.GroupVersion)
 	case groups[w.kind] != nil && !slices.Contains(groups[w.kind], version):
-		l.wrong(w, "apiVersion", "%q is not read; %s is", clip(version), strings.Join(groups[w.kind], ", "))
+		verb := "is"
+		if len(groups[w.kind]) > 1 {
+			verb = "are"
+		}
+		l.wrong(w, "apiVersion", "%q is not read; %s %s", clip(version), strings.Join(groups[w.kind], ", "), verb)
 	case groups[w.kind] != nil:
 		l.object(w)
 	case w.kind == "List":
@@ -178,6 +180,10 @@ func (l *loader) document(file string, d *strictyaml.Document) {
 		l.note(w, "", ignoredKinds[w.kind])
 	default:
 		kinds := append(slices.Sorted(maps.Keys(groups)), v1alpha1.Kind)
+		if near := strictyaml.Nearest(kinds, w.kind); near != "" {
+			l.wrong(w, "kind", "is not understood; is %s meant?", near)
+			return
+		}
 		l.wrong(w, "kind", "is not understood on one machine; %s are; %s", strings.Join(kinds, ", "), keepApart)
 	}
 }
@@ -196,6 +202,9 @@ func (l *loader) identity(w where, version string) bool {
 		bare.Object, bare.Path, bare.Message = w.kind+"/"+w.Name, "metadata.namespace", fmt.Sprintf("%q: small letters, digits and - are meant", clip(w.Namespace))
 	}
 	if bare.Message != "" {
+		if bare.Path != "" {
+			bare.Line = w.doc.Position(bare.Path)
+		}
 		l.add(bare)
 		return false
 	}
@@ -224,6 +233,9 @@ func (l *loader) note(w where, field, why string) {
 func (l *loader) rollout(w where) {
 	p, unread := v1alpha1.ParseDocument(w.doc)
 	for _, problem := range p.Check(unread) {
+		if problem.Path == "metadata.name" || problem.Path == "metadata.namespace" {
+			continue // identity has said so
+		}
 		l.add(Problem{File: w.file, Line: problem.Line, Object: w.object(), Path: problem.Path, Message: problem.Message})
 	}
 	p.Rollout.Namespace = w.Namespace

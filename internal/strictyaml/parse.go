@@ -89,6 +89,12 @@ func syntax(err error) Problem {
 		s = s[len(m[0]):]
 	}
 	p.Message = "is not YAML: " + s
+	switch {
+	case strings.Contains(s, "cannot start any token"):
+		p.Message += "; a tab is none: indent with spaces"
+	case strings.Contains(s, "mapping values are not allowed"):
+		p.Message += ": a key stands where its indentation does not fit those above it, or a text with a colon needs quotes"
+	}
 	return p
 }
 

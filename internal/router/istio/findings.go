@@ -85,7 +85,7 @@ func (s Scene) problem() *rollout.Finding {
 		return of(refuse("VirtualService %s has no route called %s that sends to the application; it has %s", "correct spec.traffic[].istio.routes: http routes by name, others as tcp:PORT, tls:PORT or tls:HOST",
 			s.VirtualService, strings.Join(missing, ", "), slotNames(all)))
 	case len(s.Routes) == 0 && len(all) > 1:
-		return of(refuse("more than one route of VirtualService %s sends to the application: %s", "name those that carry the split under spec.traffic[].istio.routes (http routes by name, others as tcp:PORT, tls:PORT or tls:HOST)",
+		return of(refuse("more than one route of VirtualService %s sends to the application: %s", "name those that carry the split under spec.traffic[].istio.routes (http routes by name, which you may have to give them; others as tcp:PORT, tls:PORT or tls:HOST)",
 			s.VirtualService, slotNames(all)))
 	}
 	return nil
