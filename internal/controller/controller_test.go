@@ -196,6 +196,22 @@ func TestAPanicStaysWithItsRollout(t *testing.T) {
 	})
 }
 
+// The same of one while something is read, which is done beside the pass.
+func TestAPanicWhileReading(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.canary()
+		w.pods.mistake = true
+		if res := w.pass(); res.RequeueAfter != afterPanic {
+			t.Errorf("tried again after %v, want %v", res.RequeueAfter, afterPanic)
+		}
+		if c := w.condition(v1alpha1.ConditionStalled); !strings.Contains(c.Message, "nil map") {
+			t.Errorf("Stalled is %+v", c)
+		}
+		w.pods.mistake = false
+		w.until("v2 is stable", func() bool { return w.idle() && w.stable() == "v2" })
+	})
+}
+
 // All of a document's faults are said at once; what was good before goes on.
 func TestAnInvalidDocument(t *testing.T) {
 	bubble(t, func(w *world) {

@@ -102,7 +102,11 @@ func (a *app) safely(ctx context.Context, doc *v1alpha1.Rollout) (after time.Dur
 		if p == nil {
 			return
 		}
-		err = fmt.Errorf("%v\n%s", p, debug.Stack())
+		stack := debug.Stack()
+		if port, ok := p.(*engine.PortPanic); ok {
+			stack = port.Stack
+		}
+		err = fmt.Errorf("%v\n%s", p, stack)
 		after = afterPanic
 		a.mu.Lock()
 		a.panics++

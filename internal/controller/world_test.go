@@ -47,11 +47,19 @@ type world struct {
 	wake   time.Duration // what the last pass asked for
 }
 
-type fakePods struct{ started bool }
+type fakePods struct {
+	started bool
+	mistake bool // reading them panics
+}
 
 func (p *fakePods) start(context.Context) error { p.started = true; return nil }
 func (p *fakePods) end()                        { p.started = false }
-func (p *fakePods) list() ([]*corev1.Pod, bool) { return nil, false }
+func (p *fakePods) list() ([]*corev1.Pod, bool) {
+	if p.mistake {
+		panic("assignment to entry in nil map")
+	}
+	return nil, false
+}
 
 const articleObjects = `
 - apiVersion: v1

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -321,10 +322,23 @@ func (e *Engine) observe(ctx context.Context) (rollout.Observation, *Sampled, er
 		}
 	} else {
 		var all sync.WaitGroup
+		mistakes := make([]*PortPanic, len(reads))
 		for i := range reads {
-			all.Go(func() { one(i) })
+			all.Go(func() {
+				defer func() {
+					if v := recover(); v != nil {
+						mistakes[i] = &PortPanic{Reading: reads[i].what, Value: v, Stack: debug.Stack()}
+					}
+				}()
+				one(i)
+			})
 		}
 		all.Wait()
+		for _, m := range mistakes {
+			if m != nil {
+				panic(m)
+			}
+		}
 	}
 	return obs, seen, errors.Join(errs...)
 }

@@ -716,6 +716,32 @@ func must[T any](v T, err error) T {
 	return v
 }
 
+// mistaken is a router with a mistake in it.
+type mistaken struct{ engine.Router }
+
+func (mistaken) Observe(context.Context) (rollout.Route, error) { panic("index out of range") }
+
+// A panic in a port is one of the pass, where the host can keep it to one
+// rollout: in a goroutine of the pass it would be the end of all of them.
+func TestAPortsPanicIsThePasss(t *testing.T) {
+	spec, cfg := specFor(t, good.steps)
+	world := enginetest.NewWorld(start, v1, 100)
+	ports := world.Ports()
+	ports.Router = mistaken{ports.Router}
+	e, err := engine.New(spec, cfg, ports, engine.Options{Now: world.Clock.Now})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		p, ok := recover().(*engine.PortPanic)
+		if !ok || p.String() != "reading the route: index out of range" || !strings.Contains(string(p.Stack), "mistaken") {
+			t.Errorf("the pass gave %v", p)
+		}
+	}()
+	_, _ = e.Pass(t.Context())
+	t.Error("the pass went on")
+}
+
 // An edited document counts at once, and the evidence goes on.
 func TestRespec(t *testing.T) {
 	r := atHalf(t)

@@ -36,6 +36,17 @@ type ThrottledError struct {
 func (e *ThrottledError) Error() string { return fmt.Sprintf("come back in %v: %v", e.After, e.Err) }
 func (e *ThrottledError) Unwrap() error { return e.Err }
 
+// PortPanic is what Pass panics with when a port did so in a goroutine of the
+// pass: there it would end the whole process, while whoever called Pass may keep
+// it to this rollout.
+type PortPanic struct {
+	Reading string // what was being read: "the route"
+	Value   any
+	Stack   []byte // where
+}
+
+func (p *PortPanic) String() string { return fmt.Sprintf("reading %s: %v", p.Reading, p.Value) }
+
 // Kind says what an error calls for.
 type Kind uint8
 
