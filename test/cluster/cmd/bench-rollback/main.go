@@ -34,10 +34,11 @@ func main() {
 	runs := flag.Int("runs", 10, "how often")
 	rate := flag.Int("rate", 200, "calls per second")
 	share := flag.Float64("errors", 0.5, "share of the bad version's answers that are errors")
+	served := flag.Duration("served", 30*time.Second, "how long stable has answered calls before the bad version comes; a service in use has for days")
 	records := flag.String("records", "", "folder for the observation records, which serin replay reads")
 	flag.Parse()
 	lab.Main(func(ctx context.Context, w lab.World) int {
-		if err := bench(ctx, w, *runs, *rate, *share, *records); err != nil {
+		if err := bench(ctx, w, *runs, *rate, *share, *served, *records); err != nil {
 			fmt.Fprintln(os.Stderr, "bench-rollback:", err)
 			return 1
 		}
@@ -53,9 +54,12 @@ type result struct {
 	harmed  int           // of these, with an error
 	highest float64       // weight, in percent
 	failed  int           // calls that failed for another reason
+
+	served   time.Duration // how long stable had answered before
+	answered int           // and how many calls
 }
 
-func bench(ctx context.Context, w lab.World, runs, rate int, share float64, records string) error {
+func bench(ctx context.Context, w lab.World, runs, rate int, share float64, served time.Duration, records string) error {
 	c, err := lab.Start(ctx, w, lab.Options{NoPrometheus: true})
 	if err != nil {
 		return err
@@ -66,6 +70,9 @@ func bench(ctx context.Context, w lab.World, runs, rate int, share float64, reco
 	}
 	args := []string{"--leader-elect"}
 	if records != "" {
+		if err := os.MkdirAll(records, 0o755); err != nil {
+			return err
+		}
 		args = append(args, "--record-dir", records)
 	}
 	if _, err := c.Controller(ctx, lab.SerinUser, args...); err != nil {
@@ -73,12 +80,12 @@ func bench(ctx context.Context, w lab.World, runs, rate int, share float64, reco
 	}
 	var all []result
 	for i := range runs {
-		r, err := run(ctx, c, fmt.Sprintf("bench-%d", i), rate, share)
+		r, err := run(ctx, c, fmt.Sprintf("bench-%d", i), rate, share, served)
 		if err != nil {
 			return err
 		}
-		fmt.Printf("run %2d: weight 0 after %5.2f s, last answer of it after %5.2f s; %3d exposed, %3d harmed; highest weight %g %%; %d failed otherwise\n",
-			i+1, r.toZero.Seconds(), r.toLast.Seconds(), r.exposed, r.harmed, r.highest, r.failed)
+		fmt.Printf("run %2d: weight 0 after %5.2f s, last answer of it after %5.2f s; %3d exposed, %3d harmed; highest weight %g %%; %d failed otherwise; stable had answered %d calls in %.0f s\n",
+			i+1, r.toZero.Seconds(), r.toLast.Seconds(), r.exposed, r.harmed, r.highest, r.failed, r.answered, r.served.Seconds())
 		all = append(all, r)
 	}
 	fmt.Printf("\n%d runs, %g %% errors at 5 %% of %d calls/s, figures from the pods      median   worst\n", runs, share*100, rate)
@@ -96,10 +103,12 @@ func bench(ctx context.Context, w lab.World, runs, rate int, share float64, reco
 	row("calls harmed", func(r result) float64 { return float64(r.harmed) })
 	row("highest weight, percent", func(r result) float64 { return r.highest })
 	row("calls that failed for another reason", func(r result) float64 { return float64(r.failed) })
+	row("for so long had stable answered before, seconds", func(r result) float64 { return r.served.Seconds() })
+	row("and so many calls", func(r result) float64 { return float64(r.answered) })
 	return nil
 }
 
-func run(ctx context.Context, c *lab.Cluster, ns string, rate int, share float64) (result, error) {
+func run(ctx context.Context, c *lab.Cluster, ns string, rate int, share float64, served time.Duration) (result, error) {
 	if err := c.Namespace(ctx, ns); err != nil {
 		return result{}, err
 	}
@@ -122,9 +131,11 @@ func run(ctx context.Context, c *lab.Cluster, ns string, rate int, share float64
 	defer enough()
 	weights := make(chan lab.Weights, 256)
 	go c.FollowWeights(watching, ns, "my-app-vs", weights)
-	if err := stream.Wait(ctx, time.Minute, 5*rate); err != nil {
+	began := time.Now()
+	if err := stream.Wait(ctx, served+2*time.Minute, max(1, int(served.Seconds()*float64(rate)))); err != nil {
 		return result{}, err
 	}
+	had, answered := time.Since(began), stream.Len()
 	c.Pods.Behave(ns, "my-app", "v2", lab.Behaviour{Errors: share})
 	if err := c.Version(ctx, ns, "v2", 2); err != nil {
 		return result{}, err
@@ -151,7 +162,7 @@ func run(ctx context.Context, c *lab.Cluster, ns string, rate int, share float64
 	if !ok {
 		return result{}, errors.New("no call was failed")
 	}
-	r := result{exposed: rep.ByPods["v2"], harmed: rep.Meant["v2"], failed: len(rep.Failed)}
+	r := result{exposed: rep.ByPods["v2"], harmed: rep.Meant["v2"], failed: len(rep.Failed), served: had, answered: answered}
 	for x := range weights {
 		canary := x.Of["v2"]
 		r.highest = max(r.highest, canary)
