@@ -55,6 +55,7 @@ func TestSpecOfTheSmallestDocument(t *testing.T) {
 	for _, w := range []rollout.Weight{500, 2500, 5000, 7500, 10000} {
 		steps = append(steps, rollout.Step{Kind: rollout.StepWeight, Weight: w, Hold: time.Minute})
 	}
+	steps[len(steps)-1].Hold = 0 // what is watched there is the bake
 	want := rollout.Spec{
 		Steps:          steps,
 		Revert:         rollout.RevertFast,
