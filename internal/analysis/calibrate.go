@@ -29,10 +29,10 @@ const (
 
 	// slackNats is what the largest stake may have beyond the logarithm of
 	// the number of trials before it counts as overstated.
-	slackNats = 1.0
+	slackNats = 2.0
 	// safety factors on what was measured beyond one.
-	safetyFast = 1.2
-	safetySlow = 3.0
+	safetyFast = 1.4
+	safetySlow = 3.5
 	// waitedOut is what is left of the excess where bad times are known to pass
 	// and are waited out.
 	waitedOut = 0.5
@@ -347,7 +347,7 @@ func (j *Judge) try(t *trial, slot int, pods []*pod, all *delta, dt float64) {
 			t.Block.bets(l[:nRisk], rho)
 			t.Slow.add(l[:nRisk], t.Slow.spend(blockSeconds, false), math.Inf(1))
 		}
-		if j.gateErrors(&t.R) {
+		if j.gateErrors(&t.R, 0) {
 			got.Fast = math.Max(got.Fast, t.Fast.log(errorW))
 			got.Slow = math.Max(got.Slow, t.Slow.log(slowW))
 		}

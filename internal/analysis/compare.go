@@ -23,7 +23,7 @@ func (j *Judge) compare(l *Look, now int64) {
 		e.RecentC[i] = e.RecentC[i]*keep + c.Hist[i]
 		e.RecentS[i] = e.RecentS[i]*keep + s.Hist[i]
 	}
-	j.recall(&grown, s, keep, dt)
+	j.recall(l, &grown, s, keep, dt)
 	j.gauges(l, c, s, dt)
 	if e.Failed {
 		return
@@ -63,9 +63,16 @@ type tickBets struct {
 }
 
 // recall follows the recent sums that the gate looks at.
-func (j *Judge) recall(c, s *delta, keep, dt float64) {
+func (j *Judge) recall(l *Look, c, s *delta, keep, dt float64) {
 	e := j.s.Evidence
 	e.R.decay(keep)
+	// The split may have changed within the tick: the larger share is no surplus.
+	// Nor is anything one before the split was seen in force.
+	due := c.NE
+	if l.Live && l.Weight > 0 {
+		due = math.Min(math.Max(l.Weight, e.Weight), 1) * (c.NE + s.NE)
+	}
+	e.Due = e.Due*keep + due
 	// Now follows the last seconds, or the last requests where they are few.
 	e.Now.decay(math.Exp(-dt / math.Min(math.Max(nowRequests*recentTau/math.Max(e.R.CN, 1), nowSeconds), recentTau)))
 	var x recent
@@ -83,7 +90,7 @@ func (j *Judge) together(t *tickBets, c, s *delta) {
 	e := j.s.Evidence
 	byErr, byLat := j.compares()
 	if byErr && c.NE > 0 && s.NE > 0 {
-		rho := e.Cal.tolerance(c.Pods)
+		rho := math.Max(e.Cal.tolerance(c.Pods), 1+e.favour())
 		errorBets(t.errors[:nError], c.NE, c.E, s.NE, s.E, e.rate(), rho)
 		t.nE = nError
 		for k := range nError {
@@ -264,7 +271,7 @@ func (j *Judge) suspicion(dt float64) suspicion {
 		s.rule = byLatency
 		s.open = j.gateLatency(&e.R)
 	} else {
-		s.open = j.gateErrors(&e.R)
+		s.open = j.gateErrors(&e.R, e.unlike())
 	}
 	return s
 }
@@ -290,7 +297,7 @@ func (j *Judge) still() bool {
 	case e.Suspect == byLatency:
 		return j.gateLatency(&e.Now)
 	}
-	return j.gateErrors(&e.Now)
+	return j.gateErrors(&e.Now, e.unlike())
 }
 
 // decide turns evidence into a Fail, at once or when it has lasted.
@@ -349,12 +356,23 @@ func (j *Judge) decide(t *tickBets, c *delta, now int64) {
 	for k := range w {
 		sum = logAdd(sum, w[k]+e.Sure[k])
 	}
+	wait := j.wait()
 	switch {
-	case age > e.Wait && sum >= confirmNats && hit && j.still():
+	case age > wait && sum >= confirmNats && hit && j.still():
 		e.Failed, e.Rule, e.At = true, e.Suspect, now
-	case sum <= dismissNats, j.doubt(c) <= doubtNats, age > e.Wait+dismissAfter:
+	case sum <= dismissNats, j.doubt(c) <= doubtNats, age > wait+dismissAfter:
 		e.dismiss()
 	}
+}
+
+// wait is for how many seconds the suspicion in hand must last: longer while it
+// is one pod's.
+func (j *Judge) wait() float64 {
+	e := j.s.Evidence
+	if j.lonePod() {
+		return loneTimes * e.Wait
+	}
+	return e.Wait
 }
 
 // doubt weighs a tick for "it was a bad time and is over" against "half of
@@ -439,7 +457,7 @@ func (j *Judge) worse() bool {
 		return s.open && s.log > s.need/2
 	}
 	_, _, both := j.stakes()
-	return both > calmNats && (j.gateErrors(&e.R) || j.gateLatency(&e.R))
+	return both > calmNats && (j.gateErrors(&e.R, e.unlike()) || j.gateLatency(&e.R))
 }
 
 // evidenceFor puts the comparison's share into the finding.
@@ -480,5 +498,5 @@ func (j *Judge) better() bool {
 		return false
 	}
 	r := recent{CN: e.R.SN, CE: e.R.SE, SN: e.R.CN, SE: e.R.CE}
-	return e.Good.log(slowW) >= j.threshold() && j.gateErrors(&r)
+	return e.Good.log(slowW) >= j.threshold() && j.gateErrors(&r, 0)
 }

@@ -183,7 +183,8 @@ type Look struct {
 	Custom     []Custom
 }
 
-// Report is the answer to one look.
+// Report is the answer to one look. Look gives its numbers; Sentence and Figures
+// are empty until Explain.
 type Report struct {
 	Verdict Verdict `json:"verdict"`
 	// Sentence says what was compared, the figures with their window and

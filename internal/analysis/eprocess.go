@@ -21,15 +21,17 @@ const maxLog = 1e6
 const maxAlts = 11
 
 // The prior over the onset of a regression: mass for "from the first request",
-// mass that steps draw on - each the same part of what is left - and mass that
-// flows in time, so slowly that it never runs out: of it, one part in
-// 1+ln(1+t/onsetScale) is left after t seconds.
+// mass that steps draw on - each the same part of what is left, and what they
+// leave flows evenly over onsetLong seconds - and mass that flows in time, so
+// slowly that it never runs out: of it, one part in 1+ln(1+t/onsetScale) is
+// left after t seconds.
 const (
 	onsetStart = 0.65
-	onsetSteps = 0.15
-	onsetTime  = 0.20
+	onsetSteps = 0.30
+	onsetTime  = 0.05
 	stepPart   = 0.3
 	onsetScale = 600
+	onsetLong  = 30 * 3600
 )
 
 // mixture is an e-process over alternatives and over the unknown onset. A[k] is
@@ -76,6 +78,11 @@ func (m *mixture) spend(dt float64, newStep bool) float64 {
 	if !m.Begun {
 		m.Begun = true
 		return before - m.left()
+	}
+	if rest := onsetLong - m.T; rest > dt {
+		m.Pool *= 1 - dt/rest
+	} else {
+		m.Pool = 0
 	}
 	m.T += dt
 	if newStep {

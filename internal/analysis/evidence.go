@@ -12,10 +12,17 @@ const (
 	// counts as worse once stable's own pods are known; gateBlind before.
 	gatePart  = 0.5
 	gateBlind = 0.9
-	// gateLone times stable's share is the least effect where there was never
-	// a second pod to tell how unlike they are: two that differ by 30 % differ
-	// by that much less than two times in a hundred.
-	gateLone = 1.6
+	// So many times stable's share is the least effect where there was never
+	// a second pod to tell how unlike they are, and so much less of it is with
+	// each further one: few pods may be alike by chance, and a canary's single
+	// pod need not be like them. Two pods that differ by 30 % of their rate
+	// differ by that much less than once in a hundred times.
+	gateLone = 2.1
+	gateEach = 0.4
+	// surplusFrom times the requests that its weight explains are no surplus;
+	// surplusTimes is how much more often the others may fail.
+	surplusFrom  = 1.25
+	surplusTimes = 6.0
 	// leastEffect is the smallest difference of shares that ever counts.
 	leastEffect = 0.0003
 
@@ -92,6 +99,8 @@ type evidence struct {
 	Good  mixture `json:"good"` // the other way round: stable is worse
 	R     recent  `json:"r"`
 	Now   recent  `json:"now"` // the same over the last seconds
+	// Due is how many of R's requests on the canary its weight explains.
+	Due float64 `json:"due,omitempty"`
 	// RecentC and RecentS are decayed histograms, for the figures.
 	RecentC hist `json:"rc"`
 	RecentS hist `json:"rs"`
@@ -191,7 +200,7 @@ func (e *evidence) check() error {
 			}
 		}
 	}
-	for _, x := range [...]float64{e.MarginK, e.MarginN, e.BaseN, e.BaseE, e.LongN, e.LongE, e.LongK, e.LongL, e.PastN, e.PastE, e.RateN, e.RateT, e.Wait, e.Delay, e.Size, e.Model.Total} {
+	for _, x := range [...]float64{e.MarginK, e.MarginN, e.BaseN, e.BaseE, e.LongN, e.LongE, e.LongK, e.LongL, e.PastN, e.PastE, e.RateN, e.RateT, e.Due, e.Wait, e.Delay, e.Size, e.Model.Total} {
 		if !sane(x) {
 			errs = append(errs, errors.New("a sum is negative or out of range"))
 		}
@@ -268,6 +277,37 @@ func (j *Judge) refresh() {
 	}
 }
 
+// unlike is by how many times stable's share of failures the canary must exceed
+// it because its pods need not be like stable's, or its requests: the larger of
+// the two. Few pods of stable say little about how unlike pods are.
+func (e *evidence) unlike() float64 {
+	return math.Max(e.favour(), gateLone-gateEach*(math.Max(e.Cal.Pods, 1)-1))
+}
+
+// favour is by how many times stable's share of failures the canary may exceed
+// it because its requests are not a fair sample: those beyond its weight were
+// not drawn by the split. They come from clients that stick to it, and these
+// may fail surplusTimes as often as others do.
+func (e *evidence) favour() float64 {
+	fair := surplusFrom*e.Due + 3*math.Sqrt(e.Due)
+	if e.R.CN <= fair {
+		return 0
+	}
+	return (surplusTimes - 1) * (1 - fair/e.R.CN)
+}
+
+// oddShare gives the canary's recent share of the requests and the one that its
+// weight explains, and whether they differ by more than a quarter and by more
+// than chance.
+func (e *evidence) oddShare() (got, want float64, odd bool) {
+	n := e.R.CN + e.R.SN
+	if n <= 0 || e.Due <= 0 {
+		return 0, 0, false
+	}
+	off := math.Abs(e.R.CN - e.Due)
+	return e.R.CN / n, e.Due / n, off > (surplusFrom-1)*e.Due+5*math.Sqrt(e.Due)
+}
+
 // sighted reports whether stable's own pods are known well enough to tell how
 // unlike they are.
 func (c *calibration) sighted() bool { return c.Pods > 2.5 && c.PodSeconds >= knownPodSeconds/2 }
@@ -275,7 +315,10 @@ func (c *calibration) sighted() bool { return c.Pods > 2.5 && c.PodSeconds >= kn
 // gateErrors reports whether the recent difference is one that counts: beyond
 // the document's worseBy as far as the samples can tell, and beyond what
 // stable's own pods differ by. It can only keep a rollback from happening.
-func (j *Judge) gateErrors(r *recent) bool {
+//
+// more is by how many times stable's share the difference must exceed it, for
+// reasons of the canary's own.
+func (j *Judge) gateErrors(r *recent, more float64) bool {
 	if !(r.CN > 0) || j.cfg.ErrorRate == nil {
 		return false
 	}
@@ -292,6 +335,7 @@ func (j *Judge) gateErrors(r *recent) bool {
 	} else {
 		bar = math.Max(bar, gateLone*level)
 	}
+	bar = math.Max(bar, more*level)
 	return a-b-math.Sqrt(math.Max(a, b)/r.CN) >= bar
 }
 

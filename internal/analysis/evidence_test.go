@@ -1,10 +1,13 @@
 package analysis
 
 import (
+	"bytes"
 	"flag"
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"reflect"
+	"strings"
 	"testing"
 	"time"
 )
@@ -255,6 +258,16 @@ func TestOnsetMass(t *testing.T) {
 			t.Fatalf("second %d: spent %v, left %v", i, spent, m.left())
 		}
 	}
+	// A day later there is still so much of it for a second that the logarithm
+	// costs no more than this.
+	late := newMixture()
+	late.spend(1, false)
+	for range 24 * 3600 {
+		late.spend(1, false)
+	}
+	if cost := -math.Log(late.spend(1, false)); cost > 13 {
+		t.Errorf("an onset after a day costs %.1f nats", cost)
+	}
 	a, b := newMixture(), newMixture()
 	a.spend(1, false)
 	b.spend(1, false)
@@ -482,6 +495,132 @@ func TestUnknownStableMakesEvidenceWait(t *testing.T) {
 	}
 }
 
+// A release is wrong on all of its pods. One that fails among others that do not
+// is a pod's bad time while nobody knows how long those last; as many failures
+// spread over all of them are the release's.
+func TestOneBadPodOfSeveral(t *testing.T) {
+	run := func(baking bool, shares ...float64) time.Duration {
+		b := newBench(t, compared(), 3, len(shares))
+		b.look.Weight, b.look.NextWeight = 0.5, 0.75
+		for range 24 {
+			b.tick(5*time.Second, 100, 0.5, 100, 0.5)
+		}
+		if baking {
+			b.look.Weight, b.look.NextWeight, b.look.Baking, b.look.StablePods = 1, 0, true, nil
+		}
+		start := b.look.Time
+		for b.report.Verdict != Fail && b.look.Time.Sub(start) < time.Hour {
+			b.look.Time = b.look.Time.Add(5 * time.Second)
+			for i := range b.look.StablePods {
+				b.serve(&b.look.StablePods[i], 100, 0.5, 0)
+			}
+			for i, x := range shares {
+				b.serve(&b.look.CanaryPods[i], 100, 100*x, 0)
+			}
+			b.see()
+			if shares[0] == 0.1 && shares[2] == 0.005 && b.look.Time.Sub(start) == 10*time.Minute && !baking {
+				b.want(Undecided, "on one pod of the canary", "lasted 24 min")
+			}
+		}
+		return b.look.Time.Sub(start)
+	}
+	for _, baking := range []bool{false, true} {
+		one, all, two := run(baking, 0.1, 0.005, 0.005), run(baking, 0.04, 0.03, 0.04), run(baking, 0.1, 0.005, 0.06)
+		t.Logf("baking alone %v: one of three pods: %v; all of them: %v; two: %v", baking, one, all, two)
+		if one < 18*time.Minute || one >= time.Hour || all > 8*time.Minute || two > 8*time.Minute {
+			t.Error("out of range")
+		}
+	}
+}
+
+// Clients that stick to the canary are no fair sample of all: where more requests
+// reach it than its weight explains, a share of failures that they alone may
+// make does not count, and a larger one does.
+func TestClientsThatStick(t *testing.T) {
+	run := func(weight, share float64) time.Duration {
+		b := newBench(t, compared(), 3, 1)
+		b.look.Weight, b.look.NextWeight = weight, weight
+		for range 12 * 90 {
+			b.look.Canary = ""
+			b.tick(5*time.Second, 100, 0.2, 0, 0)
+		}
+		b.look.Canary = "v2"
+		start := b.look.Time
+		for b.report.Verdict != Fail && b.look.Time.Sub(start) < 30*time.Minute {
+			b.tick(5*time.Second, 100, 0.2, 100, 100*share)
+		}
+		return b.look.Time.Sub(start)
+	}
+	fair, sticky, broken := run(0.25, 0.008), run(0.1, 0.008), run(0.1, 0.05)
+	t.Logf("0.8 %% beside 0.2 %%: %v at its weight, %v at 2.5 times its weight; 5 %% there: %v", fair, sticky, broken)
+	if fair > 10*time.Minute || sticky < 30*time.Minute || broken > time.Minute {
+		t.Error("out of range")
+	}
+}
+
+// What is counted before the split is seen in force has no weight yet.
+func TestNoSurplusBeforeTheSplitIsSeen(t *testing.T) {
+	b := newBench(t, compared(), 3, 1)
+	b.rest(90*time.Minute, 100)
+	b.look.Live, b.look.Weight = false, 0
+	start := b.look.Time
+	for b.report.Verdict != Fail && b.look.Time.Sub(start) < time.Minute {
+		b.tick(5*time.Second, 100, 0, 20, 1)
+	}
+	if d := b.look.Time.Sub(start); d > 20*time.Second {
+		t.Errorf("taken back after %v", d)
+	}
+	if x := b.j.s.Evidence.favour(); x != 0 {
+		t.Errorf("favoured by %v", x)
+	}
+}
+
+// Requests against the weight are said, in both directions, and fail nothing.
+func TestTheShareOfRequestsIsCompared(t *testing.T) {
+	for _, c := range []struct {
+		weight float64
+		says   string
+	}{
+		{0.25, ""}, {0.22, ""}, {0.3, ""},
+		{0.1, "The canary got 25 % of the requests where its weight explains 10"},
+		{0.5, "The canary got 25 % of the requests where its weight explains 5"},
+	} {
+		b := newBench(t, compared(), 3, 1)
+		b.look.Weight = c.weight
+		for i := range 60 {
+			b.tick(5*time.Second, 100, 0.2, 100, 0.2)
+			said := strings.Contains(b.report.Sentence, "where its weight explains")
+			if b.report.Verdict == Fail || c.says == "" && said || i < 1 && said {
+				t.Fatalf("weight %v, look %d: %s", c.weight, i, b.report.Sentence)
+			}
+		}
+		if !strings.Contains(b.report.Sentence, c.says) {
+			t.Errorf("weight %v: %s", c.weight, b.report.Sentence)
+		}
+		b.want(Pass)
+	}
+}
+
+// Short bad times that were seen once do not make a limit on errors hastier than
+// none that were seen.
+func TestShortBurstsDoNotHastenALimit(t *testing.T) {
+	run := func(longest float64) time.Duration {
+		cfg := compared()
+		cfg.ErrorRate.Max, cfg.ErrorRate.For, cfg.ErrorRate.WorseBy = ptr(0.01), 2*time.Minute, 0.5
+		b := newBench(t, cfg, 3, 1)
+		b.look.Weight = 0.25
+		b.j.s.Evidence.Cal.Longest = longest
+		start := b.look.Time
+		for b.report.Verdict != Fail && b.look.Time.Sub(start) < time.Hour {
+			b.tick(5*time.Second, 100, 0.2, 100, 5)
+		}
+		return b.look.Time.Sub(start)
+	}
+	if none, short := run(0), run(40); short < none || short == time.Hour {
+		t.Errorf("%v where no bad time was seen, %v where one of 40 s was", none, short)
+	}
+}
+
 func TestAMinuteThatPassesIsForgotten(t *testing.T) {
 	b := newBench(t, compared(), 3, 1)
 	for range 12 { // one bad minute of the canary
@@ -679,37 +818,82 @@ func busy(tb testing.TB, pods int) (*Judge, *Look, func()) {
 	return b.j, &b.look, move
 }
 
-// BenchmarkLook scores one look with ten metrics; Report adds its sentence and
-// figures.
+// BenchmarkLook judges one look with ten metrics, as the engine has it done;
+// explain is the sentence and the figures, for those who want them.
 func BenchmarkLook(b *testing.B) {
 	for _, pods := range []int{3, 20} {
-		b.Run(fmt.Sprintf("score/pods=%d", pods+3), func(b *testing.B) {
+		b.Run(fmt.Sprintf("look/pods=%d", pods+3), func(b *testing.B) {
 			j, l, move := busy(b, pods)
 			b.ReportAllocs()
 			for b.Loop() {
 				b.StopTimer()
 				move()
 				b.StartTimer()
-				j.observe(l)
+				_ = j.Look(*l)
 			}
 		})
-		b.Run(fmt.Sprintf("report/pods=%d", pods+3), func(b *testing.B) {
-			j, l, _ := busy(b, pods)
+		b.Run(fmt.Sprintf("explain/pods=%d", pods+3), func(b *testing.B) {
+			j, l, move := busy(b, pods)
+			move()
+			r := j.Look(*l)
 			b.ReportAllocs()
 			for b.Loop() {
-				_ = j.report(l)
+				j.Explain(&r)
 			}
 		})
 	}
 }
 
-func TestScoringDoesNotAllocate(t *testing.T) {
-	j, l, move := busy(t, 20)
-	if n := testing.AllocsPerRun(200, func() {
+func TestALookDoesNotAllocate(t *testing.T) {
+	for _, at := range []string{"in mid-rollout", "at rest", "baking alone"} {
+		j, l, move := busy(t, 20)
+		switch at {
+		case "at rest":
+			l.Canary, l.CanaryPods = "", nil
+		case "baking alone":
+			l.Weight, l.NextWeight, l.Baking = 1, 0, true
+			l.StablePods = nil
+		}
 		move()
-		j.observe(l)
-	}); n > 0 {
-		t.Errorf("%v allocations a look", n)
+		j.Look(*l)
+		var last Report
+		if n := testing.AllocsPerRun(200, func() {
+			move()
+			last = j.Look(*l)
+		}); n > 0 {
+			t.Errorf("%s: %v allocations a look", at, n)
+		}
+		if last.Sentence != "" || last.Figures != nil {
+			t.Errorf("%s: words that nobody asked for: %+v", at, last)
+		}
+		if j.Explain(&last); last.Sentence == "" || at != "at rest" && len(last.Figures) != 10 {
+			t.Errorf("%s: nothing explained: %+v", at, last)
+		}
+	}
+}
+
+// The words change nothing: a judge that is asked for them at every look and one
+// that is asked once come to the same.
+func TestExplainingChangesNothing(t *testing.T) {
+	j, l, move := busy(t, 3)
+	k, _, _ := busy(t, 3)
+	for i := range 100 {
+		move()
+		a, b := j.Look(*l), k.Look(*l)
+		j.Explain(&a)
+		j.Explain(&a) // nor does asking twice
+		if i == 99 {
+			if k.Explain(&b); !reflect.DeepEqual(a, b) {
+				t.Errorf("asked at every look:\n%+v\nasked once:\n%+v", a, b)
+			}
+		}
+	}
+	saved, err := j.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if other, err := k.Save(); err != nil || !bytes.Equal(saved, other) {
+		t.Error("the judges remember different things", err)
 	}
 }
 

@@ -52,6 +52,7 @@ type Judge struct {
 	stale     bool // the look is not later than the one before
 	noControl bool // no stable arm has traffic, and none should
 	fault     fault
+	last      answered
 }
 
 // New gives a judge that knows nothing yet. A zero StaleAfter is a minute.
@@ -94,13 +95,44 @@ func New(cfg Config) *Judge {
 	return j
 }
 
-// Look takes what was seen at one instant and answers it.
+// Look takes what was seen at one instant and answers it, in numbers: the
+// sentence and the figures are added by Explain. It allocates nothing once the
+// pods and the metrics are known.
 func (j *Judge) Look(l Look) Report {
 	j.observe(&l)
 	return j.report(&l)
 }
 
-// observe does everything but the words: it scores the look.
+// Explain adds the sentence and the figures to r, the answer of the last Look.
+// They are words for people: nothing is decided by them, and they are made only
+// where somebody wants them.
+func (j *Judge) Explain(r *Report) {
+	a := &j.last
+	if !a.given {
+		return
+	}
+	if a.canary == "" {
+		r.Sentence = "No release on trial: " + j.restWords() + "."
+		return
+	}
+	if j.cfg.None {
+		r.Sentence = "Not judged, as the document asks: " + orElse(j.cfg.NoneReason, "no reason given") + "."
+		return
+	}
+	r.Figures = j.figures(a.now)
+	r.Sentence = j.sentence(a.now, &a.finding, r)
+}
+
+// answered is what the last look came to: what Explain puts into words. It is
+// not remembered over a restart.
+type answered struct {
+	given   bool
+	canary  string
+	now     int64
+	finding finding
+}
+
+// observe scores the look.
 func (j *Judge) observe(l *Look) {
 	now := nanos(l.Time)
 	j.fault = fault{}

@@ -43,6 +43,7 @@ func newBench(t *testing.T, cfg Config, stable, canary int) *bench {
 
 func (b *bench) see() Report {
 	b.report = b.j.Look(b.look)
+	b.j.Explain(&b.report)
 	return b.report
 }
 
@@ -523,7 +524,8 @@ func TestStateRoundTrip(t *testing.T) {
 			t.Fatalf("look %d:\n%s\n%s", i, saved, again)
 		}
 		live := b.tick(time.Second, 100+f, float64(i%3), 30, float64(i%5)/2)
-		if got := other.Look(b.look); !reflect.DeepEqual(got, live) {
+		got := other.Look(b.look)
+		if other.Explain(&got); !reflect.DeepEqual(got, live) {
 			t.Fatalf("look %d after a restore:\n%+v\n%+v", i, got, live)
 		}
 	}
@@ -576,6 +578,7 @@ func FuzzRestore(f *testing.F) {
 		for range 3 {
 			l.Time = l.Time.Add(time.Second)
 			r := j.Look(l)
+			j.Explain(&r)
 			if _, err := json.Marshal(r); err != nil {
 				t.Fatal(err)
 			}
@@ -611,7 +614,9 @@ func TestRestoreTakesMutatedStatesWithoutPanic(t *testing.T) {
 		l := b.look
 		for range 2 {
 			l.Time = l.Time.Add(time.Second)
-			if _, err := json.Marshal(j.Look(l)); err != nil {
+			r := j.Look(l)
+			j.Explain(&r)
+			if _, err := json.Marshal(r); err != nil {
 				t.Fatalf("%v in %s", err, raw)
 			}
 		}

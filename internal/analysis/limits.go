@@ -188,7 +188,7 @@ func (l *limit) level(seen, control bool, lo, hi *float64, hold, stale time.Dura
 func (j *Judge) limits(l *Look, scored bool, now int64) {
 	c, s := &j.tick[canaryArm], &j.tick[stableArm]
 	noControl := j.noControl
-	if scored && j.cfg.ErrorRate != nil && j.cfg.ErrorRate.Max != nil {
+	if scored && j.cfg.ErrorRate != nil {
 		j.follow(now)
 	}
 	for i := range j.s.Limits {
@@ -275,13 +275,15 @@ func (j *Judge) shareOrMiss(m *limit, d *rule, t count, has bool, now int64) {
 	if bursts := e.Cal.bursts(); j.cfg.Compare && (bursts || e.Cal.PodSeconds < wellKnown) {
 		// Stable's own pods have bad times that last as long as this, or nobody
 		// knows: a limit for a shorter time would blame the canary for the like.
-		switch {
-		case d.kind == ruleErrors && j.onePodOnly(*d.hi):
+		if d.kind == ruleErrors && j.onePodOnly(*d.hi) {
 			hold *= loneTimes // the longest time that was seen says little about the longest there is
-		case !bursts && d.kind == ruleErrors && m.Canary <= plainShare:
-			hold *= blindTimes
-		case bursts:
-			hold = max(hold, min(2*hold, time.Duration((1.5*e.Cal.Longest+60)*float64(time.Second))))
+		} else {
+			if d.kind == ruleErrors && m.Canary <= plainShare && e.Cal.PodSeconds < wellKnown {
+				hold *= blindTimes
+			}
+			if bursts {
+				hold = max(hold, min(2*d.hold, time.Duration((1.5*e.Cal.Longest+60)*float64(time.Second))))
+			}
 		}
 		if byErr, _, _ := j.stakes(); bursts && d.kind == ruleErrors && !j.noControl {
 			believed = byErr >= burstNats
@@ -315,6 +317,37 @@ func (j *Judge) onePodOnly(max float64) bool {
 	}
 	n, k = n-worstN, k-worstK
 	return worst > 0 && n >= loneRest && k <= max*n
+}
+
+// lonePod reports whether it is one of several canary pods that speaks against
+// the release, and the others speak for it: what they fail more than stable is
+// not what counts as worse, and clearly less than half of what that one does.
+func (j *Judge) lonePod() bool {
+	e := j.s.Evidence
+	if e.Suspect != byErrors || len(j.seenPods[canaryArm]) < 2 {
+		return false
+	}
+	b := ratio(e.R.SE, e.R.SN)
+	if j.noControl {
+		b, _ = e.base()
+	}
+	rest := recent{SN: e.R.SN, SE: e.R.SE}
+	var worst, worstN, worstE float64
+	for _, p := range j.seenPods[canaryArm] {
+		rest.CN, rest.CE = rest.CN+p.WN, rest.CE+p.WE
+		if over := p.WE - b*p.WN; over > worst {
+			worst, worstN, worstE = over, p.WN, p.WE
+		}
+	}
+	rest.CN, rest.CE = math.Max(0, rest.CN-worstN), math.Max(0, rest.CE-worstE)
+	if worst <= 0 || rest.CN < loneRest {
+		return false
+	}
+	if j.noControl && j.openAlone(byErrors, &rest) || !j.noControl && j.gateErrors(&rest, e.unlike()) {
+		return false
+	}
+	a := ratio(rest.CE, rest.CN)
+	return a-b+2*math.Sqrt(math.Max(a, b)/rest.CN) < (ratio(worstE, worstN)-b)/2
 }
 
 // usable reports whether the metric gave numbers within Config.StaleAfter.

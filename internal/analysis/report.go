@@ -8,7 +8,8 @@ import (
 // shownSpan is the window of the figures that are shown to people.
 const shownSpan = int64(5 * time.Minute)
 
-// report answers the look in hand from what is remembered. It changes nothing.
+// report answers the look in hand from what is remembered, in numbers. It
+// changes nothing of that.
 func (j *Judge) report(l *Look) Report {
 	now := nanos(l.Time)
 	if now == 0 {
@@ -22,22 +23,20 @@ func (j *Judge) report(l *Look) Report {
 		Exposed:        s.Exposed,
 		Harmed:         math.Max(0, finite(s.Harmed)),
 	}
+	j.last = answered{given: true, canary: l.Canary, now: now}
 	if l.Canary == "" {
-		r.Sentence = "No release on trial: " + j.restWords(now) + "."
 		return r
 	}
 	if j.cfg.None {
 		r.Verdict, r.Calm, r.Advance = Pass, true, 1
-		r.Sentence = "Not judged, as the document asks: " + orElse(j.cfg.NoneReason, "no reason given") + "."
 		return r
 	}
-	r.Figures = j.figures(now)
 	v := j.weigh(l, now)
 	r.Verdict, r.Rule = v.verdict, v.rule
 	r.BothBreak, r.Better = v.both, v.better
 	r.Rollback, r.Advance = v.rollback, v.advance
 	r.Calm = v.calm
-	r.Sentence = j.sentence(l, now, &v, &r)
+	j.last.finding = v
 	return r
 }
 

@@ -10,7 +10,7 @@ import (
 
 // sentence says why the verdict is what it is: what was compared, the figures
 // with their window and sample sizes, and what is still needed.
-func (j *Judge) sentence(l *Look, now int64, f *finding, r *Report) string {
+func (j *Judge) sentence(now int64, f *finding, r *Report) string {
 	var b strings.Builder
 	switch f.why {
 	case becauseNothingAsked:
@@ -65,6 +65,9 @@ func (j *Judge) sentence(l *Look, now int64, f *finding, r *Report) string {
 		b.WriteString("; " + j.shownWords(f))
 	}
 	b.WriteString(".")
+	if got, want, odd := j.s.Evidence.oddShare(); odd && !j.noControl {
+		fmt.Fprintf(&b, " The canary got %s of the requests where its weight explains %s: what it answers may be no fair sample.", percent(got), percent(want))
+	}
 	if j.fault.n > 0 {
 		fmt.Fprintf(&b, " Left out: pod %s %s", j.fault.pod, faultWords[j.fault.kind])
 		if j.fault.n > 1 {

@@ -8,7 +8,7 @@ import (
 )
 
 // restWords says what calibrating at rest has come to.
-func (j *Judge) restWords(now int64) string {
+func (j *Judge) restWords() string {
 	c := &j.s.Evidence.Cal
 	if c.PodSeconds <= 0 {
 		return "watching stable; its pods have not been compared with each other yet"
@@ -80,7 +80,11 @@ func (j *Judge) proofWords(f *finding) string {
 	need := math.Log(1 / beta)
 	switch {
 	case e.Since != 0:
-		return fmt.Sprintf("%s looks worse since %s, which counts when it has lasted %s", j.suspectWords(), ago(j.s.Last-e.Since), ago(int64(e.Wait*1e9)))
+		where := ""
+		if j.lonePod() {
+			where = " on one pod of the canary, and not on the others"
+		}
+		return fmt.Sprintf("%s looks worse since %s%s, which counts when it has lasted %s", j.suspectWords(), ago(j.s.Last-e.Since), where, ago(int64(j.wait()*1e9)))
 	case e.CPU.worse():
 		return fmt.Sprintf("CPU a request is %s on the canary and %s on stable, more than %s worse: held, as that alone takes nothing back", short(e.CPU.C), short(e.CPU.S), percent(j.cfg.CPU.WorseBy))
 	case e.Mem.worse():

@@ -10,6 +10,8 @@ import (
 // Judge looks and remembers. It is what *analysis.Judge offers.
 type Judge interface {
 	Look(analysis.Look) analysis.Report
+	// Explain adds the words to what the last Look answered.
+	Explain(*analysis.Report)
 	Save() ([]byte, error)
 }
 
@@ -115,6 +117,19 @@ func (m *Mind) Restore(evidence []byte) error {
 // Evidence is the judge's memory, for the store.
 func (m *Mind) Evidence() ([]byte, error) { return m.judge.Save() }
 
+// Learn shows the judge what stable counted while there was no canary, and gives
+// its memory then. Nothing that it knows of a canary may be worth keeping.
+func (m *Mind) Learn(stable rollout.Revision, past []Moment) ([]byte, error) {
+	for _, x := range past {
+		m.judge.Look(analysis.Look{Time: x.At, Stable: string(stable), StablePods: x.Pods})
+	}
+	evidence, err := m.judge.Save()
+	if err != nil {
+		return nil, err
+	}
+	return evidence, m.Restore(evidence) // as a replay does
+}
+
 // Respec takes an edited document. The evidence goes on.
 func (m *Mind) Respec(spec rollout.Spec, cfg analysis.Config) error {
 	evidence, err := m.judge.Save()
@@ -153,6 +168,7 @@ func (m *Mind) Think(st rollout.State, obs rollout.Observation, seen *Sampled, n
 		m.report = analysis.Report{} // an undo or a return is not judged
 	case seen != nil:
 		m.report = m.judge.Look(LookOf(st, *seen, now))
+		m.judge.Explain(&m.report)
 		m.lookedAt = now
 	case about != m.about:
 		m.report = analysis.Report{}

@@ -15,6 +15,7 @@ type script struct {
 }
 
 func (s *script) Look(l analysis.Look) analysis.Report { s.looks = append(s.looks, l); return s.says }
+func (s *script) Explain(r *analysis.Report)           { r.Sentence = "as it is told." }
 func (s *script) Save() ([]byte, error)                { return []byte("{}"), nil }
 
 func scripted() (*Mind, *script) {
@@ -54,8 +55,8 @@ func TestAReportIsAboutItsSubject(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m, _ := scripted()
 			st := progressing()
-			if _, obs := m.Think(st, rollout.Observation{}, &Sampled{}, t0); obs.Report.Verdict != analysis.Pass {
-				t.Fatalf("the judge's report was not handed on: %v", obs.Report.Verdict)
+			if _, obs := m.Think(st, rollout.Observation{}, &Sampled{}, t0); obs.Report.Verdict != analysis.Pass || obs.Report.Sentence != "as it is told." {
+				t.Fatalf("the judge's report was not handed on: %v, %q", obs.Report.Verdict, obs.Report.Sentence)
 			}
 			if _, obs := m.Think(st, rollout.Observation{}, nil, t0); obs.Report.Verdict != analysis.Pass {
 				t.Errorf("without a look the last word does not stand: %v", obs.Report.Verdict)

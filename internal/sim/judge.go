@@ -77,6 +77,9 @@ func (w *World) recall(_ analysis.Config, evidence []byte) (engine.Judge, error)
 
 func (j *judge) Save() ([]byte, error) { return json.Marshal(j.m) }
 
+// Explain has nothing to add.
+func (j *judge) Explain(*analysis.Report) {}
+
 func (j *judge) Look(l analysis.Look) analysis.Report {
 	w, m := j.w, &j.m
 	if l.Canary != m.Canary || l.Tries != m.Tries {

@@ -88,6 +88,7 @@ func Run(s Scenario, cfg analysis.Config, p Policy, seed uint64) Result {
 		r := j.Look(analysis.Look{Time: w.Now(), Stable: "v1", Canary: "v2", Step: step, Live: true, Weight: at, NextWeight: next, Baking: baking,
 			StablePods: w.Stable(), CanaryPods: w.Canary()})
 		if r.Verdict == analysis.Fail {
+			j.Explain(&r)
 			res.RolledBack, res.Took, res.Rule, res.Sentence = true, w.Elapsed(), r.Rule, r.Sentence
 			res.Onset = w.Elapsed() - time.Duration(w.OnsetAt*float64(time.Second))
 			break

@@ -163,7 +163,10 @@ func TestReplayGivesWhatTheLiveRunGave(t *testing.T) {
 			if replayed, err = analysis.Restore(Document(), saved); err != nil {
 				t.Fatal(err)
 			}
-			if a, b := live.Look(l), replayed.Look(l); !reflect.DeepEqual(a, b) {
+			a, b := live.Look(l), replayed.Look(l)
+			live.Explain(&a)
+			replayed.Explain(&b)
+			if !reflect.DeepEqual(a, b) {
 				t.Fatalf("look %d: live %+v, replayed %+v", i, a, b)
 			}
 			if i == 299 {
