@@ -126,22 +126,22 @@ describe('series', () => {
     past.append(s, at(10));
     expect(past.append(s, at(10))).toBe(false);
     expect(past.append(s, at(9))).toBe(false);
+    expect(past.append(s, at(10.5))).toBe(false);
+    expect(past.append(s, at(10.6, { weightSet: 2500 }))).toBe(true); // another weight is, however soon
     expect(past.append(s, at(11, { phase: 'Idle' }))).toBe(true);
     expect(past.append(s, at(12, { phase: 'Idle' }))).toBe(false);
     whole(s);
-    expect(s.set).toEqual([0.05, 0]);
+    expect(s.set).toEqual([0.05, 0.25, 0]);
   });
   test('how many more requests a step takes is told by what its own have shown', () => {
     const s = past.empty();
-    for (const t of [1, 2, 3]) past.append(s, at(t * 10, { weightSet: 100 }));
-    for (const t of [4, 5, 6]) past.append(s, at(t * 10, { exposed: t * 100 })); // 400 when it began
-    const v = (advance: number, more: Partial<View> = {}) => at(70, { exposed: 1000, evidence: { rollback: 0, advance }, ...more });
-    expect(past.requestsToGo(s, v(0.25))).toBe(1800); // 600 are a quarter
+    for (const t of [1, 2, 3, 4, 5, 6]) past.append(s, at(t * 10, { exposed: t * 100 }));
+    const step = (t: number, what = 'StepStarted') => ({ n: t, at: new Date(t * 1000).toISOString(), what }) as never;
+    const v = (advance: number, more: Partial<View> = {}) => at(70, { exposed: 1000, evidence: { rollback: 0, advance }, decisions: [step(10), step(40, 'ApprovalRequested'), step(45, 'Paused')], ...more });
+    expect(past.requestsToGo(s, v(0.25))).toBe(1800); // 400 when it began: 600 are a quarter
     expect(past.requestsToGo(s, v(0.61))).toBe(380);
-    for (const x of [v(0.01), v(0.99), v(0.5, { verdict: 'Unavailable' }), v(0.5, { live: false }), v(0.5, { phase: 'Idle' }), v(0.5, { weightSet: 2500 }), v(0.5, { exposed: 410 }), v(0.5, { figures: [{ state: 'pending' } as never] })])
+    for (const x of [v(0.01), v(0.99), v(0.5, { verdict: 'Unavailable' }), v(0.5, { live: false }), v(0.5, { phase: 'Idle' }), v(0.5, { decisions: [step(33)] }), v(0.5, { decisions: [] }), v(0.5, { decisions: [step(71)] }), v(0.5, { exposed: 410 }), v(0.5, { figures: [{ state: 'pending' } as never] })])
       expect(past.requestsToGo(s, x)).toBeUndefined();
-    const late = past.cut(s, 40, 100); // its beginning was not seen
-    expect(past.requestsToGo(late, v(0.25))).toBeUndefined();
   });
   test('what stands alone is found, and what was kept of decisions alone is told on', () => {
     expect(past.alone([1, null, 2, 3, null, 4, undefined], 0, 6)).toEqual([0, 5]);

@@ -16,11 +16,13 @@ const columns = (m: MetricSeries) => [m.canary, m.stable, m.low, m.high, m.limit
 export function append(s: Series, v: View): boolean {
   const t = Date.parse(v.time) / 1000;
   const n = s.t.length;
-  if (!(t > (s.t[n - 1] ?? -Infinity) + 0.9)) return false;
   const idle = v.phase === 'Idle';
+  const set = idle ? 0 : v.weightSet / 10000;
+  const last = s.t[n - 1] ?? -Infinity;
+  if (!(t > last + 0.9 || (t > last && set !== s.set[n - 1]))) return false;
   if (idle && (n === 0 || resting(s))) return false; // at rest, and that is known
   s.t.push(t);
-  s.set.push(idle ? 0 : v.weightSet / 10000);
+  s.set.push(set);
   s.seen.push(idle ? null : v.weightSeen);
   s.rollback.push(v.evidence.rollback);
   s.advance.push(v.evidence.advance);
@@ -142,6 +144,8 @@ export function alone(values: ArrayLike<number | null | undefined>, from: number
   return out;
 }
 
+const begins = new Set(['StepStarted', 'BakeStarted', 'ApprovalRequested', 'TestStarted']);
+
 /**
  * How many more requests of the canary going on will take, as far as those of
  * this step tell: what they have shown is about as much as they are many. To two
@@ -150,10 +154,11 @@ export function alone(values: ArrayLike<number | null | undefined>, from: number
 export function requestsToGo(s: Series, v: View): number | undefined {
   const a = v.evidence.advance;
   if (v.phase === 'Idle' || v.verdict !== 'Undecided' || !v.live || uneasy(v.figures) || !(a >= 0.05 && a < 0.985)) return undefined;
-  let i = s.t.length;
-  while (i > 0 && Math.abs((s.set[i - 1] ?? -1) - v.weightSet / 10000) < 1e-6) i--;
-  const before = i > 0 && i < s.t.length ? s.exposed[i] : undefined; // the step's beginning is in sight
-  if (before === undefined || before === null || s.t[i]! - s.t[i - 1]! > 30) return undefined;
+  const d = [...(v.decisions ?? [])].reverse().find((x) => begins.has(x.what)); // the judge begins anew with each step
+  const begun = d ? Date.parse(d.at) / 1000 : NaN;
+  const i = s.t.findIndex((t) => t >= begun - 0.01);
+  const before = s.exposed[i];
+  if (before === undefined || before === null || s.t[i]! - begun > 5) return undefined; // its beginning was not seen
   const n = v.exposed - before;
   if (!(n >= 20)) return undefined;
   const x = (n * (1 - a)) / a;
