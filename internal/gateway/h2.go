@@ -80,10 +80,18 @@ func (x *exchange) attemptH2(v *version, e *endpoint) (res result) {
 	}
 	res.outcome = answered(resp.StatusCode)
 	x.sendHead(v, resp)
+	var ended func() bool
+	if isEventStream(resp) {
+		x.count(v, e, res.outcome)
+		var letGo func()
+		ended, letGo = x.holdEventStream(e, cancel)
+		defer letGo()
+	}
 	switch err := x.copyBody(resp, func() int { return 0 }); {
 	case err == nil:
 		x.sendTrailers(resp)
 		res.outcome = grpcOutcome(res.outcome, resp)
+	case ended != nil && ended(): // drained: the client sees the stream end and comes again
 	case err == errClient || x.ctx.Err() != nil:
 		res.outcome = clientGone
 	case ctx.Err() != nil:

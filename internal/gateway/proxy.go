@@ -608,7 +608,7 @@ func (x *exchange) relay(c *conn, e *endpoint, v *version, resp *http.Response) 
 	if isEventStream(resp) {
 		x.count(v, e, res.outcome)
 		var letGo func()
-		ended, letGo = x.holdEventStream(c, e)
+		ended, letGo = x.holdEventStream(e, func() { c.nc.SetDeadline(aborted) })
 		defer letGo()
 	}
 	switch end := x.copyBody(resp, c.br.Buffered); {

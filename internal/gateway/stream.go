@@ -14,14 +14,14 @@ import (
 // after the other has ended.
 const halfClosed = 10 * time.Second
 
-// holdEventStream registers an event stream with its endpoint. ended says
-// whether Drain or Close has ended it.
-func (x *exchange) holdEventStream(c *conn, e *endpoint) (ended func() bool, letGo func()) {
+// holdEventStream registers an event stream with its endpoint; stop ends what
+// comes of it. ended says whether Drain or Close has done so.
+func (x *exchange) holdEventStream(e *endpoint, stop func()) (ended func() bool, letGo func()) {
 	var over atomic.Bool
 	x.streams()
 	end := func() {
 		over.Store(true)
-		c.nc.SetDeadline(aborted)
+		stop()
 	}
 	s := e.hold(end)
 	if x.g.leaving.Load() { // the streams before this one have been ended
