@@ -110,6 +110,9 @@ func (x tool) build(ctx context.Context, root, bin string, w io.Writer) error {
 			return nil
 		}
 		fmt.Fprintf(w, "building %s, which is not cached and takes minutes ...\n", x.name)
+	} else { // mostly nothing is to be done
+		slow := time.AfterFunc(3*time.Second, func() { fmt.Fprintf(w, "building %s ...\n", x.name) })
+		defer slow.Stop()
 	}
 	begun := time.Now()
 	tmp := fmt.Sprintf("%s.%d", out, os.Getpid())

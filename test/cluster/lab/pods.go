@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -217,6 +218,7 @@ type pod struct {
 	key      versionKey
 	workload string
 	waiting  bool
+	statuses []corev1.ContainerStatus // as KWOK made them; ready or not is ours to say
 
 	closing   chan struct{}
 	closeOnce sync.Once
@@ -249,6 +251,7 @@ func newPod(p *Pods, o *corev1.Pod) *pod {
 			x.workload = strings.TrimSuffix(r.Name, "-"+o.Labels["pod-template-hash"])
 		}
 	}
+	x.statuses = slices.Clone(o.Status.ContainerStatuses)
 	for _, c := range o.Status.ContainerStatuses {
 		x.waiting = x.waiting || c.State.Waiting != nil
 	}
@@ -364,9 +367,12 @@ func (x *pod) ready(ctx context.Context) {
 		}
 		return c
 	}
-	patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []any{cond("Ready"), cond("ContainersReady")}}})
+	for i := range x.statuses {
+		x.statuses[i].Ready = is == "True"
+	}
+	patch, err := json.Marshal(map[string]any{"status": map[string]any{"conditions": []any{cond("Ready"), cond("ContainersReady")}, "containerStatuses": x.statuses}})
 	if err != nil {
-		panic(err) // strings only
+		panic(err) // plain data
 	}
 	for {
 		_, err := x.owner.cluster.Clients.CoreV1().Pods(x.key.namespace).Patch(ctx, x.name, types.StrategicMergePatchType, patch, metav1.PatchOptions{}, "status")

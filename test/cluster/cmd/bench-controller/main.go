@@ -9,9 +9,9 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -81,28 +81,49 @@ func bench(ctx context.Context, w lab.World, rest, active int, idle time.Duratio
 	if err := some.Wait(); err != nil {
 		return err
 	}
-	idles := func(want int, version string) func() (bool, error) {
-		return func() (bool, error) {
-			l, err := c.Dynamic.Resource(rollouts).List(ctx, metav1.ListOptions{})
+	// idle waits until so many have a version at rest, and says twice a minute
+	// how far they are and what most of the others say.
+	idles := func(want int, version string) error {
+		said := time.Now()
+		for {
+			l, err := c.Dynamic.Resource(rollouts).List(ctx, metav1.ListOptions{ResourceVersion: "0"})
 			if err != nil {
-				return false, err
+				return err
 			}
-			n := 0
+			n, others := 0, map[string]int{}
 			for _, u := range l.Items {
 				status, _ := u.Object["status"].(map[string]any)
 				stable, _ := status["stable"].(map[string]any)
-				if status["phase"] == "Idle" && strings.HasPrefix(fmt.Sprint(stable["label"]), version) {
+				switch label := fmt.Sprint(stable["label"]); {
+				case status["phase"] == "Idle" && label == version:
 					n++
+				case status["phase"] != "Idle" || label != "v1":
+					others[fmt.Sprintf("%v: %v", status["phase"], status["message"])]++
 				}
 			}
-			return n >= want, fmt.Errorf("%d of %d", n, want)
+			if n >= want {
+				return nil
+			}
+			if time.Since(said) > 30*time.Second {
+				said = time.Now()
+				fmt.Printf("  %d of %d have %s at rest", n, want, version)
+				for _, text := range slices.SortedFunc(maps.Keys(others), func(a, b string) int { return others[b] - others[a] })[:min(3, len(others))] {
+					fmt.Printf("; %d say %q", others[text], text)
+				}
+				fmt.Println()
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(500 * time.Millisecond):
+			}
 		}
 	}
-	if err := lab.Await(ctx, 10*time.Minute, "all at rest", idles(rest, "v1")); err != nil {
+	if err := idles(rest, "v1"); err != nil {
 		return err
 	}
 	fmt.Printf("%d Rollouts, %d pods, adopted after %s\n", rest, 3*rest, time.Since(began).Round(time.Second))
-	if err := lab.Await(ctx, 2*time.Minute, "quiet", func() (bool, error) {
+	if err := lab.Await(ctx, 10*time.Minute, "quiet", func() (bool, error) {
 		rs, err := asked(c, time.Now().Add(-5*time.Second))
 		return len(rs) == 0, err
 	}); err != nil {
@@ -133,13 +154,14 @@ func bench(ctx context.Context, w lab.World, rest, active int, idle time.Duratio
 		if err := some.Wait(); err != nil {
 			return err
 		}
-		return lab.Await(ctx, 10*time.Minute, "all promoted", idles(active, "v2"))
+		return idles(active, "v2")
 	})
 }
 
 // look measures what the controller does while something happens.
 func look(ctx context.Context, c *lab.Cluster, p *lab.Process, what string, happens func() error) error {
 	began := time.Now()
+	scraped := c.Pods.Scraped()
 	_, before, ok := p.Usage()
 	watching, enough := context.WithCancel(ctx)
 	var most atomic.Int64
@@ -177,7 +199,8 @@ func look(ctx context.Context, c *lab.Cluster, p *lab.Process, what string, happ
 	} else {
 		fmt.Println("  memory and processor time cannot be measured here: /proc is not ours")
 	}
-	fmt.Printf("  requests to the API server, leases apart: %d\n%s", len(rs), lab.Count(rs))
+	fmt.Printf("  pods asked for their figures: %d times\n", c.Pods.Scraped()-scraped)
+	fmt.Printf("  requests to the API server, leases and watches apart: %d\n%s", len(rs), lab.Count(rs))
 	return nil
 }
 

@@ -59,10 +59,11 @@ Release v2, and watch:
   kubectl apply -f %[1]s/lab/article/04-deployment-v2.yaml
   %[2]s watch my-app
 
-A version whose pods carry this annotation fails a tenth of what it is asked, after 20 ms:
+Then v3, which fails a tenth of what it is asked (the annotation in the file says so):
 
-  %[3]s: '{"errors": 0.1, "latency": 20000000}'
-`, c.Root(), w.Tools.Serin, lab.BehaviourAnnotation)
+  kubectl apply -f %[1]s/cmd/cluster-up/bad.yaml
+  %[2]s wait my-app --revision v3
+`, c.Root(), w.Tools.Serin)
 	}
 	fmt.Println("\nCtrl-C ends all of it.")
 	<-ctx.Done()
