@@ -28,6 +28,8 @@ func View(doc *v1alpha1.Rollout) httpapi.RolloutView {
 	if !taken && st.Message == "" && len(st.Conditions) == 0 {
 		return unseen(ref, doc)
 	}
+	// The state is as it was saved; what people read is written more often.
+	state.Exposed, state.Harmed = float64(st.Exposed), float64(st.Harmed)
 	spec, _, _ := engine.SpecOf(doc) // one that is wrong has no steps to show; the conditions say what is wrong
 	v := httpapi.BuildView(httpapi.Pass{
 		Ref: ref, Spec: spec, State: state, Time: lastPass(doc, state), Decision: rollout.Decision{Status: said(st)}, Seen: seen(st),

@@ -155,6 +155,20 @@ func TestViewIsTheControllers(t *testing.T) {
 	})
 }
 
+// The state is saved every half a minute, and what people read more often: they
+// are shown the cost that belongs to the sentence beside it.
+func TestViewOfTheCostNow(t *testing.T) {
+	spec, _, err := engine.SpecOf(parse(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	doc := written(t, httpapi.Pass{Spec: spec, State: progressing(spec), Time: noon})
+	doc.Status.Exposed, doc.Status.Harmed = 499, 7
+	if v := View(doc); v.Exposed != 499 || v.Harmed != 7 {
+		t.Errorf("the cost is shown as %v and %v, the status says 499 and 7", v.Exposed, v.Harmed)
+	}
+}
+
 func TestViewOfWhatIsNotSaidYet(t *testing.T) {
 	v := View(parse(t))
 	if v.Exit != httpapi.ExitError || !strings.Contains(v.Message, "No controller has looked at it yet") {
