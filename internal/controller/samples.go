@@ -65,6 +65,14 @@ func (p currentSamples) Look(ctx context.Context, stable, canary rollout.Revisio
 	return p.a.samples.Look(ctx, stable, canary)
 }
 
+// History implements engine.Historian.
+func (p currentSamples) History(ctx context.Context, stable rollout.Revision) ([]engine.Moment, error) {
+	if _, known := p.a.pods.list(); !known {
+		return nil, nil
+	}
+	return p.a.samples.History(ctx, stable)
+}
+
 // Choose implements engine.Chooser. Nothing is chosen before it can be tried.
 func (p currentSamples) Choose(ctx context.Context, stable rollout.Revision, kept string) string {
 	if _, known := p.a.pods.list(); !known {

@@ -120,6 +120,7 @@ type Engine struct {
 	doubt   *Saved // a save that failed: it may have been applied
 	told    int
 	asked   *rollout.Traffic // the last split that this process wrote
+	learned rollout.Revision // the canary before which history was asked for
 
 	saveError, applyError string
 	failures, untold      int // in a row
@@ -171,15 +172,21 @@ func (e *Engine) Evidence() ([]byte, error) { return e.mind.Evidence() }
 // is valid all the same, and Wake says when to try again.
 func (e *Engine) Pass(ctx context.Context) (Result, error) {
 	loaded, loadErr := e.load(ctx)
+	var err error
 	if !e.loaded {
 		now := e.opts.Now().UTC()
 		e.failures++
 		return Result{At: now, Wake: now.Add(e.retryIn(loadErr, false))}, loadErr
 	}
 
-	obs, seen, readErr := e.observe(ctx)
+	obs, seen, past, readErr := e.observe(ctx)
 	now := e.opts.Now().UTC()
 	before := e.state
+	if len(past) > 0 {
+		if loaded, err = e.learn(past, loaded); err != nil {
+			readErr = errors.Join(readErr, err)
+		}
+	}
 	d, obs := e.mind.Think(before, obs, seen, now)
 	res := Result{At: now, Decided: true, Before: before, Seen: obs, Sampled: seen, Decision: d, Loaded: loaded}
 
@@ -234,6 +241,26 @@ func (e *Engine) load(ctx context.Context) (*Loaded, error) {
 	return &Loaded{Saved: s}, nil
 }
 
+// learn shows the judge what stable counted before there was a canary. For a
+// record that is a start from what is known then.
+func (e *Engine) learn(past []Moment, loaded *Loaded) (*Loaded, error) {
+	evidence, err := e.mind.Learn(e.state.Stable.Revision, past)
+	if err != nil {
+		return loaded, fmt.Errorf("learning from the time before: %w", err)
+	}
+	return &Loaded{Saved: Saved{State: e.state, Evidence: evidence, Version: e.stored.Version, Told: e.told}}, nil
+}
+
+// historian is who can tell what was before the canary, where that is wanted.
+func (e *Engine) historian() Historian {
+	st := &e.state
+	h, ok := e.ports.Samples.(Historian)
+	if !ok || st.Phase != rollout.Preparing || st.Granted > 0 || st.Confirmed > 0 || st.Canary.Revision == e.learned {
+		return nil
+	}
+	return h
+}
+
 // same says whether two copies hold the same, whatever their versions.
 func same(a, b Saved) bool {
 	x, errX := json.Marshal(a.State)
@@ -242,9 +269,8 @@ func same(a, b Saved) bool {
 }
 
 // observe makes every read of the pass. What fails is left Unknown.
-func (e *Engine) observe(ctx context.Context) (rollout.Observation, *Sampled, error) {
-	obs := rollout.Observation{SaveError: e.saveError, ApplyError: e.applyError}
-	var seen *Sampled
+func (e *Engine) observe(ctx context.Context) (obs rollout.Observation, seen *Sampled, past []Moment, err error) {
+	obs = rollout.Observation{SaveError: e.saveError, ApplyError: e.applyError}
 	stable, canary := e.state.Stable.Revision, e.state.Canary.Revision
 	kept := e.state.Source
 	now := e.opts.Now().UTC()
@@ -299,6 +325,13 @@ func (e *Engine) observe(ctx context.Context) (rollout.Observation, *Sampled, er
 			if c, ok := p.(Chooser); ok {
 				obs.Source = c.Choose(ctx, stable, kept)
 			}
+			if h := e.historian(); h != nil {
+				// Once: what nobody can tell is learnt while the canary waits.
+				e.learned = canary
+				ctx, cancel := context.WithTimeout(ctx, e.opts.ReadTimeout/2) // the look needs the rest
+				past, _ = keep(h.History(ctx, stable))
+				cancel()
+			}
 			s, err := keep(p.Look(ctx, stable, canary))
 			if errors.Is(err, ErrUnchanged) {
 				return nil
@@ -340,7 +373,7 @@ func (e *Engine) observe(ctx context.Context) (rollout.Observation, *Sampled, er
 			}
 		}
 	}
-	return obs, seen, errors.Join(errs...)
+	return obs, seen, past, errors.Join(errs...)
 }
 
 // keep drops what came beside an error: half an answer is none.

@@ -117,6 +117,19 @@ func (m *Mind) Restore(evidence []byte) error {
 // Evidence is the judge's memory, for the store.
 func (m *Mind) Evidence() ([]byte, error) { return m.judge.Save() }
 
+// Learn shows the judge what stable counted while there was no canary, and gives
+// its memory then. Nothing that it knows of a canary may be worth keeping.
+func (m *Mind) Learn(stable rollout.Revision, past []Moment) ([]byte, error) {
+	for _, x := range past {
+		m.judge.Look(analysis.Look{Time: x.At, Stable: string(stable), StablePods: x.Pods})
+	}
+	evidence, err := m.judge.Save()
+	if err != nil {
+		return nil, err
+	}
+	return evidence, m.Restore(evidence) // as a replay does
+}
+
 // Respec takes an edited document. The evidence goes on.
 func (m *Mind) Respec(spec rollout.Spec, cfg analysis.Config) error {
 	evidence, err := m.judge.Save()

@@ -101,6 +101,22 @@ type Chooser interface {
 	Choose(ctx context.Context, stable rollout.Revision, kept string) string
 }
 
+// Historian is offered by Samples that know what was counted before anybody
+// looked. History gives what the pods that stable has now had counted at some
+// moments before this one, oldest first, under the names that Look gives them;
+// none where the source that Choose gave has nothing to tell. It is asked once
+// for each canary, before that has any traffic, so that the judge knows then how
+// unlike the pods are and need not learn it while users wait.
+type Historian interface {
+	History(ctx context.Context, stable rollout.Revision) ([]Moment, error)
+}
+
+// Moment is what the pods of one version had counted at one instant.
+type Moment struct {
+	At   time.Time
+	Pods []analysis.Pod
+}
+
 // Inbox holds what people asked for.
 //
 // Pending lists the commands that are not done, oldest first, as often as it is

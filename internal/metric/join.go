@@ -84,22 +84,36 @@ func (j *Joined) Choose(ctx context.Context, stable rollout.Revision, kept strin
 	return string(chosen)
 }
 
+// History implements engine.Historian, where the source that Choose gave last
+// does.
+func (j *Joined) History(ctx context.Context, stable rollout.Revision) ([]engine.Moment, error) {
+	if h, ok := j.from().(engine.Historian); ok {
+		return h.History(ctx, stable)
+	}
+	return nil, nil
+}
+
+// from is the source that Choose gave last; nil = none.
+func (j *Joined) from() engine.Samples {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	switch j.chosen {
+	case v1alpha1.SourcePods:
+		return j.s.Pods
+	case v1alpha1.SourcePrometheus:
+		return j.s.Prometheus
+	}
+	return nil
+}
+
 // Look asks the source that Choose gave last, and adds the answers of the
 // document's own metrics that have come since.
 func (j *Joined) Look(ctx context.Context, stable, canary rollout.Revision) (engine.Sampled, error) {
-	j.mu.Lock()
-	from := j.chosen
-	j.mu.Unlock()
-	var out engine.Sampled
-	var err error
-	switch from {
-	case v1alpha1.SourcePods:
-		out, err = j.s.Pods.Look(ctx, stable, canary)
-	case v1alpha1.SourcePrometheus:
-		out, err = j.s.Prometheus.Look(ctx, stable, canary)
-	default:
-		return out, ErrNoSource
+	from := j.from()
+	if from == nil {
+		return engine.Sampled{}, ErrNoSource
 	}
+	out, err := from.Look(ctx, stable, canary)
 	if j.s.Custom == nil || ctx.Err() != nil {
 		return out, err
 	}
@@ -115,13 +129,7 @@ func (j *Joined) Look(ctx context.Context, stable, canary rollout.Revision) (eng
 // look, or with parts of the answer; nil = nothing. A look may be good in spite
 // of them.
 func (j *Joined) Problems() []string {
-	j.mu.Lock()
-	from := j.s.Prometheus
-	if j.chosen == v1alpha1.SourcePods {
-		from = j.s.Pods
-	}
-	j.mu.Unlock()
-	if p, ok := from.(interface{ Problems() []string }); ok {
+	if p, ok := j.from().(interface{ Problems() []string }); ok {
 		return p.Problems()
 	}
 	return nil

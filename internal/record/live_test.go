@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/serin-dev/serin/internal/analysis"
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/engine/enginetest"
 	"github.com/serin-dev/serin/internal/record"
@@ -56,9 +57,9 @@ func TestReplayEqualsLive(t *testing.T) {
 			seeds = append(seeds, s)
 		}
 	}
-	phases, restarts, rotations := map[rollout.Phase]int{}, 0, 0
+	phases, restarts, rotations, histories := map[rollout.Phase]int{}, 0, 0, 0
 	for _, s := range seeds {
-		p, r, o := playLive(t, s)
+		p, r, o := playLive(t, s, &histories)
 		for k, n := range p {
 			phases[k] += n
 		}
@@ -73,6 +74,9 @@ func TestReplayEqualsLive(t *testing.T) {
 		if phases[p] == 0 {
 			t.Errorf("no world passed through %s", p)
 		}
+	}
+	if histories == 0 {
+		t.Error("no world's judge learnt from the time before the canary")
 	}
 	if restarts == 0 || rotations == 0 {
 		t.Error("no world crashed, or none's record began anew: the test shows less than it says")
@@ -89,7 +93,32 @@ type lived struct {
 	rollback float64
 }
 
-func playLive(t *testing.T, seed uint64) (phases map[rollout.Phase]int, restarts, rotations int) {
+// remembering are samples that know what stable had counted before.
+type remembering struct {
+	*enginetest.Samples
+	now   func() time.Time
+	asked *int
+}
+
+func (s remembering) History(ctx context.Context, stable rollout.Revision) ([]engine.Moment, error) {
+	seen, err := s.Look(ctx, stable, "")
+	if err != nil {
+		return nil, err
+	}
+	*s.asked++
+	var past []engine.Moment
+	for i := range 10 {
+		m := engine.Moment{At: s.now().Add(time.Duration(i-10) * time.Second)}
+		for _, p := range seen.Stable {
+			p.Requests, p.Errors, p.Latency, p.Has = p.Requests*float64(i)/10, p.Errors*float64(i)/10, analysis.Histogram{}, analysis.HasRequests|analysis.HasErrors
+			m.Pods = append(m.Pods, p)
+		}
+		past = append(past, m)
+	}
+	return past, nil
+}
+
+func playLive(t *testing.T, seed uint64, histories *int) (phases map[rollout.Phase]int, restarts, rotations int) {
 	fail := func(format string, args ...any) {
 		t.Helper()
 		t.Fatalf("%s\nreplay: go test ./internal/record -run TestReplayEqualsLive -seed=%d", fmt.Sprintf(format, args...), seed)
@@ -122,7 +151,9 @@ func playLive(t *testing.T, seed uint64) (phases map[rollout.Phase]int, restarts
 		t.Fatal(err)
 	}
 	begin := func() *engine.Engine {
-		e, err := engine.New(spec, cfg, world.Ports(), engine.Options{Now: world.Clock.Now, InOrder: true})
+		ports := world.Ports()
+		ports.Samples = remembering{world.Samples, world.Clock.Now, histories}
+		e, err := engine.New(spec, cfg, ports, engine.Options{Now: world.Clock.Now, InOrder: true})
 		if err != nil {
 			t.Fatal(err)
 		}

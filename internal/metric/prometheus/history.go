@@ -9,40 +9,39 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/serin-dev/serin/internal/analysis"
+	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/metric"
 	"github.com/serin-dev/serin/internal/rollout"
 )
 
-// Moment is what the pods of one version had counted at one instant.
-type Moment struct {
-	At   time.Time
-	Pods []analysis.Pod
-}
+// As far back as this is asked for, or as little where that is too much.
+const (
+	maxHistory = 2 * time.Hour
+	minHistory = 10 * time.Minute
+)
 
-// maxHistory bounds how far back is asked for.
-const maxHistory = 2 * time.Hour
-
-// History gives what the pods that the stable version has now have counted in
-// the time before now, one moment for each scrape, oldest first. Shown to a
-// judge with no canary, it tells how unlike the pods are and whether they have
-// bad times of their own, so that the judge need not learn it while a canary
-// waits:
-//
-//	for _, m := range moments {
-//		judge.Look(analysis.Look{Time: m.At, Stable: string(stable), StablePods: m.Pods})
-//	}
-//
-// No history is an empty list; the error is an [Error].
-func (s *Source) History(ctx context.Context, stable rollout.Revision, back time.Duration) ([]Moment, error) {
+// History implements [engine.Historian]: one moment for each scrape.
+func (s *Source) History(ctx context.Context, stable rollout.Revision) ([]engine.Moment, error) {
 	list, err := s.pods.Pods(ctx, stable)
 	if err != nil || len(list) == 0 {
 		return nil, err
 	}
+	for back := maxHistory; ; back /= 2 {
+		out, e := s.history(ctx, list, back)
+		if e == nil {
+			return out, nil
+		}
+		if back/2 < minHistory || !e.splits() {
+			return nil, e
+		}
+	}
+}
+
+func (s *Source) history(ctx context.Context, list []metric.Pod, back time.Duration) ([]engine.Moment, *Error) {
 	r := s.reader
 	if e := r.resting(); e != nil {
 		return nil, e
 	}
-	back = min(back, maxHistory)
 	want := map[podKey]bool{}
 	for i := range list {
 		want[s.key(&list[i])] = true
@@ -63,7 +62,7 @@ func (s *Source) History(ctx context.Context, stable rollout.Revision, back time
 }
 
 // moments puts scrapes of all pods that were made within one interval together.
-func (q *questions) moments(s *Source, list []metric.Pod) []Moment {
+func (q *questions) moments(s *Source, list []metric.Pod) []engine.Moment {
 	names := q.r.c.Names
 	type scrape struct {
 		at    model.Time
@@ -102,7 +101,7 @@ func (q *questions) moments(s *Source, list []metric.Pod) []Moment {
 		pod  string
 		slot int64
 	}
-	bySlot, taken := map[int64]*Moment{}, map[place]bool{}
+	bySlot, taken := map[int64]*engine.Moment{}, map[place]bool{}
 	slices.SortStableFunc(scrapes, func(a, b scrape) int { return int(a.at - b.at) })
 	for _, x := range scrapes {
 		slot := int64(x.at) / interval.Milliseconds()
@@ -116,7 +115,7 @@ func (q *questions) moments(s *Source, list []metric.Pod) []Moment {
 		taken[place{x.pod.Name, slot}] = true
 		m := bySlot[slot]
 		if m == nil {
-			m = &Moment{}
+			m = &engine.Moment{}
 			bySlot[slot] = m
 		}
 		m.At = x.at.Time()
@@ -124,7 +123,7 @@ func (q *questions) moments(s *Source, list []metric.Pod) []Moment {
 		f.Put(&p)
 		m.Pods = append(m.Pods, p)
 	}
-	var out []Moment
+	var out []engine.Moment
 	for _, slot := range slices.Sorted(maps.Keys(bySlot)) {
 		out = append(out, *bySlot[slot])
 	}

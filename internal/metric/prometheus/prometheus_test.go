@@ -233,7 +233,7 @@ func TestHistory(t *testing.T) {
 	p := &pods{}
 	p.add(v1_, "a", "b")
 	src := reader(t, Config{Address: s.URL}).For("shop", p)
-	moments, err := src.History(context.Background(), v1_, time.Hour)
+	moments, err := src.History(context.Background(), v1_)
 	if err != nil || len(moments) < 4 {
 		t.Fatalf("%d moments, %v", len(moments), err)
 	}
@@ -258,7 +258,7 @@ func TestHistory(t *testing.T) {
 	if before["a@prometheus"] < 80 || before["b@prometheus"] < 80 || both < len(moments)/2 {
 		t.Errorf("at the end %v; %d of %d moments have both", before, both, len(moments))
 	}
-	if got, err := src.History(context.Background(), "v9@9", time.Hour); err != nil || got != nil {
+	if got, err := src.History(context.Background(), "v9@9"); err != nil || got != nil {
 		t.Errorf("no pods: %v, %v", got, err)
 	}
 }
