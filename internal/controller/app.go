@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -50,8 +51,9 @@ type app struct {
 	spec       *rollout.Spec
 	generation int64 // of the last document that was looked at, good or not
 	deleted    bool
-	gone       bool  // the object was let go
-	wrong      error // what is wrong with the newest document
+	gone       bool        // the object was let go
+	wrong      error       // what is wrong with the newest document
+	waits      atomic.Bool // for another Rollout that has its route
 	adapters
 	pending *v1alpha1.Rollout // its traffic or workload take effect at rest
 	shared  shared
@@ -63,6 +65,7 @@ type app struct {
 	events  []rollout.Event // of the decision that is being carried out
 	passes  map[string]float64
 	decided map[decisionKey]float64
+	newest  rollout.Event // of those
 	panics  int
 	try     try
 	sampled engine.Sampled // the last look that gave stable's pods
@@ -116,15 +119,21 @@ func (a *app) close() {
 	if a.record != nil {
 		_ = a.record.Close()
 	}
+	a.c.release(a.key)
 }
 
 // follow takes the document as it is now. The error says what is wrong with it;
 // then the last good one stays in force.
 func (a *app) follow(doc *v1alpha1.Rollout) error {
-	if doc.Generation == a.generation && a.deleted == (doc.DeletionTimestamp != nil) {
+	if doc.Generation == a.generation && a.deleted == (doc.DeletionTimestamp != nil) && !a.waits.Load() {
 		return a.wrong
 	}
 	err := a.take(doc)
+	if doc.Generation != a.generation {
+		a.c.release(a.key)
+	}
+	var taken *contestedError
+	a.waits.Store(errors.As(err, &taken))
 	a.generation, a.wrong = doc.Generation, err
 	return err
 }
@@ -144,6 +153,9 @@ func (a *app) take(doc *v1alpha1.Rollout) error {
 		doc = last
 	}
 	if a.engine == nil {
+		if err := a.c.contested(doc); err != nil {
+			return err
+		}
 		if err := a.begin(doc, spec, cfg); err != nil {
 			return err
 		}

@@ -37,6 +37,7 @@ func (a *app) Check(ctx context.Context, stable, canary rollout.Revision) ([]rol
 	}
 	autoscaled := slices.ContainsFunc(seen.Items, func(w rollout.Workload) bool { return w.HPA != nil })
 	out := rightFindings(a.c.rights.lacks(ctx, a.key.Namespace), doc, autoscaled)
+	out = append(out, a.apartFindings(versions)...)
 	if canary != "" {
 		out = append(out, autoscalerFindings(seen, doc.Spec.Capacity.HPA, stable, canary)...)
 		out = append(out, pruneFindings(versions, stable)...)
