@@ -51,7 +51,8 @@ type Options struct {
 
 	SaveEvery   time.Duration // engine.Options.SaveEvery
 	RecordBytes int64         // size of one of the two files of a rollout's record; record.DefaultBytes if 0
-	// Process are the supervisor's settings; Logger, Dir and Drain are the daemon's.
+	// Process are the supervisor's settings; Logger, Dir, Drain, Environ and Held are
+	// the daemon's. DrainTimeout 0: as long as the gateway's Drain may take.
 	Process process.Options
 	// Inherited is what this process had before, or was given; nil: nothing.
 	Inherited *Inherited
@@ -95,6 +96,15 @@ func (o Options) withDefaults() (Options, error) {
 
 func (o Options) engine() engine.Options {
 	return engine.Options{SaveEvery: o.SaveEvery, LookAtRest: 5 * time.Second}
+}
+
+// process are the supervisor's settings. It waits for as long as the gateway
+// does: what is left after that, the gateway has ended or given up.
+func (o Options) process() process.Options {
+	p := o.Process
+	p.Logger, p.Dir = o.Logger, o.WorkDir
+	p.DrainTimeout = cmp.Or(p.DrainTimeout, o.Gateway.LongestDrain())
+	return p
 }
 
 // Daemon runs the applications of one folder. It is an httpapi.Host.
@@ -386,8 +396,8 @@ func (d *Daemon) build() (err error) {
 	}
 	d.gw = gateway.New(g)
 	d.board = embedded.NewBoard(d.gw)
-	p := d.o.Process
-	p.Logger, p.Dir, p.Drain, p.Environ = d.log, d.o.WorkDir, d.drain, environment()
+	p := d.o.process()
+	p.Drain, p.Environ = d.drain, environment()
 	if d.o.Inherited.Again() {
 		p.Held = d.o.Inherited.again.Held
 		if err := p.Held.Check(); err != nil {
@@ -676,10 +686,10 @@ func (d *Daemon) drain(ctx context.Context, address string) {
 		err := d.gw.Drain(ctx, address)
 		var still *gateway.DrainError
 		switch {
-		case err == nil || ctx.Err() != nil:
-			return
 		case errors.As(err, &still):
 			d.log.Warn("a replica is stopped with requests in flight", "addr", address, "err", err)
+			return
+		case err == nil || ctx.Err() != nil:
 			return
 		}
 		// Still in force: a table was refused. What refused it is logged; the

@@ -77,6 +77,12 @@ func (o *Options) setDefaults() {
 	o.VersionHeader = http.CanonicalHeaderKey(o.VersionHeader)
 }
 
+// LongestDrain is how long a Drain may take at most.
+func (o Options) LongestDrain() time.Duration {
+	o.setDefaults()
+	return max(o.DrainTimeout, o.StreamDrainTimeout) + o.DrainTimeout
+}
+
 // Gateway routes requests by the table in force. All methods are safe for
 // concurrent use.
 type Gateway struct {
