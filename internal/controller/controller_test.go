@@ -333,12 +333,15 @@ func TestEventsAreIdempotent(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.adopt()
 		a := w.c.app(w.key())
-		before := w.told()
+		before, counted := w.told(), w.counted("serin_decisions_total")
 		for range 3 {
 			w.must(a.Tell(context.Background(), a.state().Decisions))
 		}
 		if after := w.told(); !slices.Equal(before, after) {
 			t.Errorf("events %v, were %v", after, before)
+		}
+		if n := w.counted("serin_decisions_total"); counted == 0 || n != counted {
+			t.Errorf("%v decisions counted, were %v", n, counted)
 		}
 	})
 }

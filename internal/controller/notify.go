@@ -45,12 +45,25 @@ func (a *app) Tell(ctx context.Context, events []rollout.Event) error {
 		if err != nil {
 			return fmt.Errorf("making the event of decision %d: %w", e.N, err)
 		}
-		a.mu.Lock()
-		a.decided[decisionKey{string(e.What), telemetry.Author(e.By)}]++
-		a.mu.Unlock()
+		if !a.counts(e) {
+			continue
+		}
 		a.log.Info(e.Why, "decision", e.N, "what", string(e.What), "by", e.By, "from", e.From, "to", e.To)
 	}
 	return nil
+}
+
+// counts adds a decision up unless it was told before: where one of several
+// cannot be told, all of them are told again.
+func (a *app) counts(e rollout.Event) (news bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if e.At.Before(a.newest.At) || e.At.Equal(a.newest.At) && e.N <= a.newest.N {
+		return false
+	}
+	a.newest = e
+	a.decided[decisionKey{string(e.What), telemetry.Author(e.By)}]++
+	return true
 }
 
 var instance = func() string { h, _ := os.Hostname(); return h }()

@@ -286,7 +286,7 @@ func (a *app) publish(ctx context.Context, res engine.Result) time.Duration {
 		a.wroteAt = now
 	}
 	switch {
-	case err == nil || apierrors.IsNotFound(err):
+	case engine.KindOf(err) == engine.Ignore: // none; or the object is gone
 		return 0
 	case engine.KindOf(err) == engine.Stall:
 		a.log.Warn("publishing the status", "err", err)

@@ -27,7 +27,8 @@ type rights struct {
 type granted struct {
 	at    time.Time
 	rules []authorizationv1.ResourceRule
-	bad   bool // something that may be needed is missing
+	open  bool // there may be more: not every authorizer can list what it allows
+	bad   bool // something that may be needed is missing, or may be
 }
 
 // right is a verb on a resource, and what it is for.
@@ -90,11 +91,11 @@ func (r *rights) lacks(ctx context.Context, namespace string) func(right) bool {
 	r.mu.Unlock()
 	if !known || g.bad && time.Since(g.at) > askAgain {
 		review := &authorizationv1.SelfSubjectRulesReview{Spec: authorizationv1.SelfSubjectRulesReviewSpec{Namespace: namespace}}
-		if err := r.c.Create(ctx, review); err != nil || review.Status.Incomplete {
+		if err := r.c.Create(ctx, review); err != nil {
 			return func(right) bool { return false }
 		}
-		g = granted{at: time.Now(), rules: review.Status.ResourceRules}
-		g.bad = slices.ContainsFunc(append(slices.Clone(alwaysNeeded), patchDeployments, deleteOld, patchAutoscalers), g.lacks)
+		g = granted{at: time.Now(), rules: review.Status.ResourceRules, open: review.Status.Incomplete}
+		g.bad = g.open || slices.ContainsFunc(append(slices.Clone(alwaysNeeded), patchDeployments, deleteOld, patchAutoscalers), g.lacks)
 		r.mu.Lock()
 		r.known[namespace] = g
 		r.mu.Unlock()
@@ -103,7 +104,7 @@ func (r *rights) lacks(ctx context.Context, namespace string) func(right) bool {
 }
 
 func (g granted) lacks(want right) bool {
-	return !slices.ContainsFunc(g.rules, func(rule authorizationv1.ResourceRule) bool { return allows(rule, want) })
+	return !g.open && !slices.ContainsFunc(g.rules, func(rule authorizationv1.ResourceRule) bool { return allows(rule, want) })
 }
 
 func allows(rule authorizationv1.ResourceRule, want right) bool {
