@@ -268,7 +268,7 @@ func (s *Store) why(ctx context.Context, err error, locked test) error {
 	resourceVersion, readErr := s.read(ctx)
 	switch {
 	case readErr != nil:
-		return errors.Join(err, readErr)
+		return fmt.Errorf("%w (after: %v)", readErr, err) // what it is now is what counts
 	case locked.path == "/metadata/resourceVersion" && resourceVersion != locked.value:
 		return fmt.Errorf("it was changed in between: %w", engine.ErrConflict)
 	case locked.path == "/status/copy" && s.last.Copy != locked.value:
