@@ -15,7 +15,7 @@ import (
 // told is a release of two steps that is taken back, as its decisions tell it.
 func told() []rollout.Event {
 	fs := func(canary float64, state string) []analysis.Figure {
-		return []analysis.Figure{{Metric: "errorRate", Unit: "share", Canary: canary, Stable: 0.01, Low: -0.01, High: 0.5, Limit: 0.06, State: state}}
+		return []analysis.Figure{{Metric: "errorRate", Unit: "share", Canary: canary, CanaryN: 100, Stable: 0.01, StableN: 900, Low: -0.01, High: 0.5, Limit: 0.06, State: state}}
 	}
 	at := func(s int) time.Time { return t0.Add(time.Duration(s) * time.Second) }
 	return []rollout.Event{

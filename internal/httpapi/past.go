@@ -436,7 +436,14 @@ func seriesOf(pts []point) Series {
 			if c.state == 'n' {
 				continue // what is there is no number
 			}
-			m.Canary[i], m.Stable[i] = c.canary, c.stable
+			// Of no request there is neither a share nor a latency.
+			of := name.unit == "share" || name.unit == "ms"
+			if !of || c.canaryN > 0 {
+				m.Canary[i] = c.canary
+			}
+			if !of || c.stableN > 0 {
+				m.Stable[i] = c.stable
+			}
 			if c.low != 0 || c.high != 0 {
 				m.Low[i], m.High[i] = c.low, c.high
 			}

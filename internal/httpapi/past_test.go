@@ -140,6 +140,12 @@ func TestNoDataIsNoNumber(t *testing.T) {
 			t.Errorf("%s is not in %s", want, b)
 		}
 	}
+	v = onTrial(6*time.Second, 500)
+	v.Figures[0].CanaryN, v.Figures[0].Canary = 0, 0 // nobody has asked it anything yet
+	p.add(ref, v)
+	if got, err := p.series(ref, time.Time{}, nil).Metrics[0].Canary.MarshalJSON(); err != nil || string(got) != "[0.01,null,0.01,null]" {
+		t.Errorf("of no request it says %s, %v", got, err)
+	}
 	var back Series
 	if err := json.Unmarshal(b, &back); err != nil {
 		t.Fatal(err)

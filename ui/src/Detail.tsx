@@ -500,8 +500,8 @@ function figureAt(m: MetricSeries, at: number | null): Figure | undefined {
   const c = m.canary[i];
   const st = m.stable[i];
   const state = names[m.state[i] ?? ''] ?? 'noData';
-  if (c === null || c === undefined || st === null || st === undefined) return { metric: m.metric, unit: m.unit, canary: 0, stable: 0, canaryN: 0, stableN: 0, low: 0, high: 0, limit: 0, window: 0, state: 'noData' };
-  return { metric: m.metric, unit: m.unit, canary: c, stable: st, canaryN: 0, stableN: 0, low: m.low[i] ?? 0, high: m.high[i] ?? 0, limit: m.limit[i] ?? 0, window: 0, state };
+  if (c === null || c === undefined) return { metric: m.metric, unit: m.unit, canary: 0, stable: 0, canaryN: 0, stableN: 0, low: 0, high: 0, limit: 0, window: 0, state: 'noData' };
+  return { metric: m.metric, unit: m.unit, canary: c, stable: st ?? 0, canaryN: 0, stableN: 0, low: m.low[i] ?? 0, high: m.high[i] ?? 0, limit: m.limit[i] ?? 0, window: 0, state };
 }
 
 interface Shared {

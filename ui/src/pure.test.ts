@@ -114,10 +114,12 @@ describe('series', () => {
     past.append(s, at(1));
     past.append(s, at(2, { verdict: 'Unavailable', figures: [{ metric: 'errorRate', unit: 'share', state: 'noData', canary: 0, stable: 0 } as never] }));
     past.append(s, at(3, { figures: [] }));
+    past.append(s, at(4, { figures: [{ metric: 'errorRate', unit: 'share', state: 'ok', canary: 0, canaryN: 0, stable: 0.2, stableN: 5 } as never] })); // nobody has asked it anything
     whole(s);
-    expect(s.metrics[0]!.canary).toEqual([0.1, null, null]);
-    expect(s.metrics[0]!.state).toBe('on-');
-    expect(s.verdict).toBe('UNU');
+    expect(s.metrics[0]!.canary).toEqual([0.1, null, null, null]);
+    expect(s.metrics[0]!.stable).toEqual([0.2, null, null, 0.2]);
+    expect(s.metrics[0]!.state).toBe('on-o');
+    expect(s.verdict).toBe('UNUU');
     expect(past.stretches(s.t, s.verdict, 'N')).toEqual([[1, 3]]);
   });
   test('what is not newer adds nothing, and rest is one instant', () => {

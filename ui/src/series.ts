@@ -38,8 +38,9 @@ export function append(s: Series, v: View): boolean {
   for (const m of s.metrics) {
     const f = figures.find((x) => x.metric === m.metric && x.unit === m.unit);
     const data = f && f.state !== 'noData';
-    m.canary.push(data ? f.canary : null);
-    m.stable.push(data ? f.stable : null);
+    const of = m.unit === 'share' || m.unit === 'ms'; // of no request there is neither
+    m.canary.push(data && !(of && f.canaryN === 0) ? f.canary : null);
+    m.stable.push(data && !(of && f.stableN === 0) ? f.stable : null);
     const band = data && (f.low !== 0 || f.high !== 0);
     m.low.push(band ? f.low : null);
     m.high.push(band ? f.high : null);
