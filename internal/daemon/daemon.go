@@ -120,10 +120,11 @@ type Daemon struct {
 	metrics net.Listener
 	api     net.Listener
 
-	standing []*standing   // all listeners, by name
-	handing  atomic.Bool   // the program is being executed again
-	again    chan struct{} // somebody asks for that
-	web      *dashboard    // nil: none
+	standing []*standing     // all listeners, by name
+	told     map[string]bool // findings of the documents that are in force; the loader's alone
+	handing  atomic.Bool     // the program is being executed again
+	again    chan struct{}   // somebody asks for that
+	web      *dashboard      // nil: none
 
 	memory *memory
 	first  documents // what New understood
@@ -549,6 +550,23 @@ func (d *Daemon) introduce(docs documents) {
 	for _, n := range docs.set.Notes {
 		d.log.Info(n.String())
 	}
+	d.warn(docs)
+}
+
+// warn says what keeps traffic from moving, when it is found and not again while
+// it stays; `serin status` has it all the time, with what is only to be known.
+func (d *Daemon) warn(docs documents) {
+	told := d.told
+	d.told = map[string]bool{}
+	for _, p := range docs.plans {
+		for _, f := range p.findings {
+			if key := p.name + " " + f.What; f.Level == rollout.Refuse {
+				if d.told[key] = true; !told[key] {
+					d.log.Warn("no traffic moves: "+f.What, "app", p.name, "remedy", f.Remedy)
+				}
+			}
+		}
+	}
 }
 
 // folderChanged reads the folder again.
@@ -600,6 +618,7 @@ func (d *Daemon) reload(ctx context.Context, folder, deployed map[string]string)
 		}
 		fresh = append(fresh, a)
 	}
+	d.warn(docs)
 	if err := d.memory.saveGood(folder); err != nil {
 		d.log.Warn("the documents in force could not be remembered", "err", err)
 	}
