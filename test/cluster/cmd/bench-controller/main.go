@@ -12,6 +12,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -98,7 +99,8 @@ func bench(ctx context.Context, w lab.World, rest, active int, idle time.Duratio
 				case status["phase"] == "Idle" && label == version:
 					n++
 				case status["phase"] != "Idle" || label != "v1":
-					others[fmt.Sprintf("%v: %v", status["phase"], status["message"])]++
+					message, _, _ := strings.Cut(fmt.Sprint(status["message"]), ":") // figures come after it
+					others[fmt.Sprintf("%v: %v", status["phase"], message)]++
 				}
 			}
 			if n >= want {
