@@ -31,7 +31,9 @@ import (
 //	last     one more pass takes in what was counted, and saves
 //	exec     descriptors and a record of what they are go on
 //
-// Until "leave" anything that goes wrong changes nothing.
+// Until "leave" anything that goes wrong changes nothing. After that only exec can
+// fail; then the replicas are taken back, and the daemon ends in order with the
+// error.
 
 const (
 	handoverEnv    = "SERIN_HANDOVER"       // number of the descriptor that the record can be read from
@@ -253,13 +255,20 @@ func Check(o Options) error {
 }
 
 // executeAgain does not return unless it was refused, which changes nothing, or
-// ctx ended meanwhile.
-func (d *Daemon) executeAgain(ctx context.Context) {
+// ctx ended meanwhile; or, with an error, if neither the new program nor the
+// running one could be executed: nothing is served any more then.
+func (d *Daemon) executeAgain(ctx context.Context) error {
 	begun := time.Now()
-	if err := d.ask(ctx); err != nil {
-		d.log.Error("going on as before: the new program cannot take over", "err", err)
-		return
+	err := d.ask(ctx)
+	var record *os.File
+	if err == nil {
+		record, err = anonymousFile(d.o.StateDir)
 	}
+	if err != nil {
+		d.log.Error("going on as before: the new program cannot take over", "err", err)
+		return nil
+	}
+	defer record.Close()
 	d.log.Info("executing the program again, with listeners, clients and replicas", "path", d.o.Program.Path)
 	d.notify("RELOADING=1", monotonic(), "STATUS=Executing the program again.")
 	d.handing.Store(true)
@@ -270,7 +279,7 @@ func (d *Daemon) executeAgain(ctx context.Context) {
 	}
 	if ctx.Err() != nil {
 		d.handing.Store(false)
-		return
+		return nil
 	}
 	for _, a := range d.allApps() {
 		a.finish(ctx)
@@ -311,9 +320,17 @@ func (d *Daemon) executeAgain(ctx context.Context) {
 		}
 	}
 	d.log.Info("handing over", "clients", len(r.Kept), "after", time.Since(begun))
-	err = d.execute(r, keep)
-	d.log.Error("the program could not be executed again", "err", err)
-	d.stopNow()
+	err = d.execute(r, record, keep)
+	d.handing.Store(false)
+	d.sup.TakeBack()
+	for _, k := range kept {
+		_ = k.Conn.Close()
+	}
+	for _, l := range d.standing { // nobody is to wait for an answer that does not come
+		_ = l.Close()
+	}
+	d.log.Error("ending: the program could not be executed again", "err", err)
+	return fmt.Errorf("the program could not be executed again: %w", err)
 }
 
 func (in *Inherited) times() int {
@@ -323,21 +340,17 @@ func (in *Inherited) times() int {
 	return in.again.Times
 }
 
-// execute replaces the program. It returns only if neither the new program nor
-// the running one can be executed.
-func (d *Daemon) execute(r handed, keep []int) error {
+// execute replaces the program, which reads r from the file record. It returns
+// only if neither the new program nor the running one can be executed.
+func (d *Daemon) execute(r handed, record *os.File, keep []int) error {
 	b, err := json.Marshal(r)
 	if err != nil {
 		return err
 	}
-	f, err := anonymousFile(d.o.StateDir)
-	if err != nil {
+	if _, err := record.Write(b); err != nil {
 		return err
 	}
-	if _, err := f.Write(b); err != nil {
-		return err
-	}
-	fd := descriptor(f)
+	fd := descriptor(record)
 	p := d.o.Program
 	env := append(slices.Clone(p.Env), handoverEnv+"="+strconv.Itoa(fd))
 	// Ignored signals stay ignored over exec until the new program listens: one
@@ -345,7 +358,14 @@ func (d *Daemon) execute(r handed, keep []int) error {
 	signal.Ignore(syscall.SIGUSR2)
 	// Nobody may start a child between here and exec: it would inherit all this.
 	syscall.ForkLock.Lock()
-	for _, n := range append(keep, fd) {
+	defer syscall.ForkLock.Unlock()
+	keep = append(keep, fd)
+	defer func() {
+		for _, n := range keep {
+			syscall.CloseOnExec(n)
+		}
+	}()
+	for _, n := range keep {
 		if err := inherit(n); err != nil {
 			return err
 		}

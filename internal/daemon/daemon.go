@@ -375,7 +375,8 @@ func (d *Daemon) Run(ctx context.Context) (err error) {
 		case <-d.running.Done():
 			going = false
 		case <-d.again:
-			d.executeAgain(ctx)
+			err = d.executeAgain(ctx)
+			going = err == nil
 		}
 	}
 	d.notify("STOPPING=1", "STATUS=Ending: requests in flight are waited for.")

@@ -82,7 +82,7 @@ func (h *Held) Check() error {
 // HandOver stops supervising without stopping anything, and gives what another
 // Supervisor needs to go on after this process has executed itself again. The
 // descriptors that keep must survive that. The Supervisor is of no use
-// afterwards: its methods block.
+// afterwards: its methods block, until TakeBack where nobody could take over.
 func (s *Supervisor) HandOver() (h *Held, keep []int) {
 	s.starts.Lock()
 	s.mu.Lock()
@@ -107,6 +107,36 @@ func (s *Supervisor) HandOver() (h *Held, keep []int) {
 	h.Lines = s.logs.seq
 	s.logs.mu.Unlock()
 	return h, keep
+}
+
+// TakeBack undoes a HandOver: the Supervisor goes on as before. What happened
+// meanwhile is found in the pipes.
+func (s *Supervisor) TakeBack() {
+	for r := range s.all {
+		if r.run != nil {
+			s.heed(r.run, r.log)
+		}
+	}
+	s.closed = false
+	s.mu.Unlock()
+	s.starts.Unlock()
+}
+
+// heed reads a run's pipes on from where hold stopped.
+func (s *Supervisor) heed(r *run, log *ring) {
+	e := r.ends
+	if !e.left {
+		return // its tree was gone first
+	}
+	e.left, e.read = false, make(chan struct{})
+	_ = e.reports.SetReadDeadline(time.Time{})
+	for i, from := range e.out {
+		if from != nil && number(from) >= 0 {
+			_ = from.SetReadDeadline(time.Time{})
+			s.listen(r, log, i)
+		}
+	}
+	go s.watch(r)
 }
 
 // hold is called with the Supervisor's mutex held, which the transitions of the

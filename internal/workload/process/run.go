@@ -173,17 +173,21 @@ func (s *Supervisor) hear(r *run, log *ring, begun [2][]byte) {
 	r.terminate = func() { _, _ = io.WriteString(e.control, orderTerminate+"\n") }
 	r.kill = func() { _ = e.control.Close() }
 	for i, from := range e.out {
-		p := &pump{line: begun[i]}
-		e.pumps[i] = p
-		if from == nil {
-			continue // ended before the handover
+		e.pumps[i] = &pump{line: begun[i]}
+		if from != nil { // it ended before the handover otherwise
+			s.listen(r, log, i)
 		}
-		e.pumped.Go(func() {
-			if s.logs.pump(from, Stream(i), log, r.words, p) {
-				from.Close()
-			}
-		})
 	}
+}
+
+// listen reads one of the run's streams, from where its pump is.
+func (s *Supervisor) listen(r *run, log *ring, i int) {
+	from, p := r.ends.out[i], r.ends.pumps[i]
+	r.ends.pumped.Go(func() {
+		if s.logs.pump(from, Stream(i), log, r.words, p) {
+			from.Close()
+		}
+	})
 }
 
 // report reads the shim's next report.
