@@ -94,7 +94,7 @@ within 10 minutes in nine runs of ten. serin simulate tries that out.`,
 				if err != nil {
 					return err
 				}
-				set, problems := manifest.Load(files, manifest.Options{Run: commands})
+				set, problems := manifest.Load(files, manifest.Options{Run: commands, Unstarted: true})
 				if problems != nil {
 					return fmt.Errorf("the documents are not right, nothing can be planned:\n%w", problems.Err())
 				}

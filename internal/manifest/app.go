@@ -557,7 +557,7 @@ func (l *loader) command(w where, at string, c containerObject, v *Version) {
 		}
 	}
 	switch {
-	case len(c.Command) > 0 && c.Command[0] != "":
+	case len(c.Command) > 0 && c.Command[0] != "", l.options.Unstarted:
 	case c.Image == "":
 		l.wrong(w, at, "has neither image nor command: how is it started?")
 	default:

@@ -64,3 +64,16 @@ f.yaml:18: Rollout/shop/one: spec.workload.versions.selector.matchLabels[version
 		})
 	}
 }
+
+// Where nothing is started nobody has to say how: a plan can be made of what is
+// for a cluster.
+func TestUnstarted(t *testing.T) {
+	files := readDir(t, "../../examples/hosts")
+	if _, problems := Load(files, Options{}); !strings.Contains(problems.Error(), "say how it starts") {
+		t.Errorf("%v", problems)
+	}
+	set, problems := Load(files, Options{Unstarted: true})
+	if len(problems) > 0 || len(set.Apps) != 1 || set.Apps[0].Versions[0].Replicas != 3 || len(set.Apps[0].Versions[0].Command) > 0 {
+		t.Errorf("%v", problems)
+	}
+}

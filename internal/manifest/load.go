@@ -19,6 +19,8 @@ type Options struct {
 	// Run gives the command line for an image, as ParseRun reads it. It wins
 	// over what the container says.
 	Run map[string][]string
+	// Unstarted: nothing is started, so nobody has to say how.
+	Unstarted bool
 }
 
 // IsManifest says whether a file's name is that of a document.

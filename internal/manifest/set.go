@@ -144,7 +144,7 @@ type Version struct {
 	Labels   map[string]string // of the pods
 
 	Image   string
-	Command []string // program and arguments, never empty
+	Command []string // program and arguments; empty only with Options.Unstarted
 	FromRun bool     // Command comes from Options.Run, not from the container
 	Env     []EnvVar
 	Dir     string // working directory; empty = the caller's
