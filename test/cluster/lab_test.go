@@ -151,7 +151,7 @@ func TestLabMeasures(t *testing.T) {
 	}
 	defer stream.Stop()
 	for _, q := range []string{
-		fmt.Sprintf(`sum(rate(istio_requests_total{namespace=%q,destination_version="v1"}[5s])) > 50`, ns),
+		fmt.Sprintf(`sum(rate(istio_requests_total{namespace=%q,destination_version="v1"}[5s])) > 5`, ns),
 		fmt.Sprintf(`sum(rate(container_cpu_usage_seconds_total{namespace=%q}[5s])) > 0.1`, ns),
 		fmt.Sprintf(`histogram_quantile(0.99, sum by (le) (rate(istio_request_duration_milliseconds_bucket{namespace=%q}[5s]))) > 0`, ns),
 	} {
