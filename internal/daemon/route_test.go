@@ -194,6 +194,19 @@ func TestUsersStayOverARestart(t *testing.T) {
 	w.until("my-app", "v1 is adopted", restsOn("v1"))
 	w.write("04-deployment-v2.yaml", deploymentOf("v2", 1))
 	w.until("my-app", "v2 gets its share", liveAt(2500))
+	all := func() bool {
+		n := 0
+		for _, v := range []string{"v1", "v2"} {
+			stats, _ := w.figures(v)
+			for _, e := range stats.Endpoints {
+				if e.InForce {
+					n++
+				}
+			}
+		}
+		return n == 3
+	}
+	w.eventually("all replicas are in force", all)
 
 	type user struct {
 		cookie, version string
@@ -226,18 +239,7 @@ func TestUsersStayOverARestart(t *testing.T) {
 	w.up()
 	w.open()
 	w.until("my-app", "the split is in force again", liveAt(2500))
-	w.eventually("all replicas are in force again", func() bool {
-		n := 0
-		for _, v := range []string{"v1", "v2"} {
-			stats, _ := w.figures(v)
-			for _, e := range stats.Endpoints {
-				if e.InForce {
-					n++
-				}
-			}
-		}
-		return n == 3
-	})
+	w.eventually("all replicas are in force again", all)
 	same("after a restart", false)
 	w.command("my-app", rollout.Command{Verb: rollout.VerbApprove})
 	w.until("my-app", "v2 is stable", restsOn("v2"))
