@@ -162,8 +162,10 @@ func lintQueries(file, object string, doc *v1alpha1.Rollout) []lintProblem {
 func lintRemote(doc *v1alpha1.Rollout, v httpapi.RolloutView) lintReport {
 	r := lintReport{Problems: []lintProblem{}, Warnings: []string{}, Notes: []string{}}
 	object := "Rollout/" + doc.Namespace + "/" + doc.Name
-	if _, _, err := engine.SpecOf(doc); err != nil {
-		r.Problems = append(r.Problems, lintProblem{Object: object, Message: err.Error()})
+	valid := doc.DeepCopy()
+	valid.Default()
+	for _, e := range valid.Validate() {
+		r.Problems = append(r.Problems, lintProblem{Object: object, Path: e.Field, Message: e.ErrorBody()})
 	}
 	r.Problems = append(r.Problems, lintQueries("", object, doc)...)
 	for _, f := range v.Findings {
