@@ -13,6 +13,7 @@ import (
 	"io"
 	"log/slog"
 	"math/big"
+	mathrand "math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -102,13 +103,20 @@ func listen(t *testing.T) *net.TCPListener {
 
 func port(l net.Listener) int { return l.Addr().(*net.TCPAddr).Port }
 
-// closedPort is one that nobody listens on: it is bound, and that is all.
+// closedPort is one that nobody listens on: it could be bound, and that is all.
+// It is below those that kernels give to outgoing connections, of which a busy
+// machine has many.
 func closedPort(t *testing.T) int {
 	t.Helper()
-	l := listen(t)
-	p := port(l)
-	l.Close()
-	return p
+	for range 1000 {
+		p := 10000 + mathrand.IntN(10000)
+		if l, err := net.Listen("tcp", fmt.Sprint("127.0.0.1:", p)); err == nil {
+			l.Close()
+			return p
+		}
+	}
+	t.Fatal("no free port")
+	return 0
 }
 
 // serving is a daemon and where it keeps its state.

@@ -48,6 +48,7 @@ func child(args []string) {
 	f.String("mark", "", "found again in the process table")
 	listen := f.String("listen", "", "address to serve HTTP on")
 	slow := f.Duration("slow", 0, "wait before listening")
+	after := f.String("after", "", "listen only once this file exists")
 	say := f.String("say", "", "a line for stderr, first of all")
 	exit := f.Int("exit", -1, "exit with this code instead of serving")
 	flood := f.Int("flood", 0, "MiB to write to each of stdout and stderr, in lines, before listening")
@@ -130,6 +131,12 @@ func child(args []string) {
 		return
 	}
 	time.Sleep(*slow) // the flaw that is simulated, not a synchronisation
+	for *after != "" {
+		if _, err := os.Stat(*after); err == nil {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 	if *listen != "" {
 		l, err := net.Listen("tcp", *listen)
 		if err != nil {

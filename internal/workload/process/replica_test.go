@@ -92,16 +92,19 @@ func TestCrashLoopBacksOffAndKeepsItsReason(t *testing.T) {
 
 func TestSlowStartIsSaidAndThenForgiven(t *testing.T) {
 	sup, mark := newSupervisor(t, Options{})
-	s := spec(mark, "-slow=2s", "-say=reading the catalogue")
+	read := filepath.Join(t.TempDir(), "read")
+	s := spec(mark, "-after="+read, "-say=reading the catalogue")
 	s.StartTimeout = 300 * time.Millisecond
 	if err := sup.Set("app/v1", s, 1); err != nil {
 		t.Fatal(err)
 	}
-	r := until(t, sup, "app/v1", "late", func(rs []Replica) bool { return strings.HasPrefix(rs[0].Why, "not ready after ") })[0]
-	for _, part := range []string{"GET /healthz on " + r.Addr + ": connection refused", "reading the catalogue"} {
-		if !strings.Contains(r.Why, part) {
-			t.Errorf("why %q, want %q in it", r.Why, part)
-		}
+	r := until(t, sup, "app/v1", "late, with the probe's words and its own", func(rs []Replica) bool {
+		why := rs[0].Why
+		return strings.HasPrefix(why, "not ready after ") && strings.Contains(why, "reading the catalogue") &&
+			strings.Contains(why, "GET /healthz on "+rs[0].Addr+": connection refused")
+	})[0]
+	if err := os.WriteFile(read, nil, 0o600); err != nil {
+		t.Fatal(err)
 	}
 	if r.State != Starting || r.Ready {
 		t.Errorf("listed as %+v", r)
