@@ -281,7 +281,11 @@ func (l *loader) splits(p parts) []int {
 	return all
 }
 
-const maxRegex = 1024
+// maxRegex and maxMatched bound what a condition is compared with, in bytes.
+const (
+	maxRegex   = 1024
+	maxMatched = 4096
+)
 
 func (l *loader) match(w where, at string, m httpMatch) Match {
 	var out Match
@@ -323,11 +327,21 @@ func (l *loader) named(w where, at, what string, all map[string]stringMatch) []N
 			l.wrong(w, at+"."+what, "%q: a header's name in small letters is meant", clip(name))
 			continue
 		}
+		if what != "queryParams" {
+			l.arrives(w, at+"."+what, name)
+		}
 		if v := l.text(w, at+"."+what+"["+name+"]", all[name]); v != nil {
 			out = append(out, NamedMatch{Name: name, Value: *v})
 		}
 	}
 	return out
+}
+
+// arrives refuses a condition on a header that the gateway lets through to nobody.
+func (l *loader) arrives(w where, at, name string) {
+	if strings.Contains(name, "_") {
+		l.wrong(w, at, "%q: the gateway drops headers with _ in their name, which many programs take for -: %s is meant, perhaps", clip(name), clip(strings.ReplaceAll(name, "_", "-")))
+	}
 }
 
 var (
@@ -350,6 +364,10 @@ func (l *loader) text(w where, at string, m stringMatch) *StringMatch {
 	}
 	if len(all) > 1 {
 		l.wrong(w, at, "give one of exact, prefix, regex, not %d", len(all))
+		return nil
+	}
+	if v := all[0]; v.Kind != Regex && len(v.Value) > maxMatched {
+		l.wrong(w, at, "%d bytes: %d can be read", len(v.Value), maxMatched)
 		return nil
 	}
 	if v := all[0]; v.Kind == Regex {

@@ -209,12 +209,28 @@ func (l *loader) clusterOnly(r *v1alpha1.Rollout, w where) {
 			l.wrong(w, "spec.strategy", "a test by job (%s) needs a cluster: use command or webhook here", s.Test.Job.CronJob)
 		}
 	}
+	if b := r.Spec.Strategy.BlueGreen; b != nil {
+		l.asks(w, "spec.strategy.blueGreen.preview", b.Preview)
+	} else if c := r.Spec.Strategy.Canary; c != nil {
+		for i, s := range c.Steps {
+			l.asks(w, fmt.Sprintf("spec.strategy.canary.steps[%d].match", i), s.Match)
+		}
+	}
 	a := &r.Spec.Analysis
 	if a.Source == v1alpha1.SourcePrometheus || a.Source == v1alpha1.SourcePods {
 		l.wrong(w, "spec.analysis.source", "%s needs a cluster: the gateway counts on one machine, which auto and gateway mean", a.Source)
 	}
 	for i, m := range a.Metrics {
 		l.wrong(w, fmt.Sprintf("spec.analysis.metrics[%d].prometheus", i), "%s is asked from Prometheus, which needs a cluster: keep it in a Rollout that only the cluster reads", m.Name)
+	}
+}
+
+// asks looks at a step's conditions.
+func (l *loader) asks(w where, at string, m *v1alpha1.Match) {
+	if m != nil {
+		for _, name := range slices.Sorted(maps.Keys(m.Header)) {
+			l.arrives(w, at+".header["+name+"]", name)
+		}
 	}
 }
 

@@ -66,8 +66,14 @@ type HeaderChange struct {
 // wrong with it is said together with what is refused.
 func (l *loader) policies(v read[virtualServiceObject]) {
 	l.hostNames(v.where, v.body.Spec.Hosts)
+	first := map[string]int{}
 	for i, h := range v.body.Spec.HTTP {
 		at := fmt.Sprintf("spec.http[%d]", i)
+		if other, twice := first[h.Name]; twice && h.Name != "" {
+			l.wrong(v.where, at+".name", "%s is the name of http[%d] already: each route has a name of its own", clip(h.Name), other)
+		} else {
+			first[h.Name] = i
+		}
 		for j, m := range h.Match {
 			l.match(v.where, fmt.Sprintf("%s.match[%d]", at, j), m)
 		}
