@@ -102,17 +102,17 @@ func (a *app) safely(ctx context.Context, doc *v1alpha1.Rollout) (after time.Dur
 		if p == nil {
 			return
 		}
-		stack := debug.Stack()
+		what, stack := fmt.Sprint(p), debug.Stack()
 		if port, ok := p.(*engine.PortPanic); ok {
-			stack = port.Stack
+			what, stack = port.What(), port.Stack
 		}
-		err = fmt.Errorf("%v\n%s", p, stack)
+		err = fmt.Errorf("%s\n%s", what, stack)
 		after = afterPanic
 		a.mu.Lock()
 		a.panics++
 		a.mu.Unlock()
 		a.engine, a.generation = nil, 0
-		problem := fmt.Errorf("this version of Serin made a mistake over it (%v); nothing is changed, and it is tried again in %s. the controller's log says more", p, afterPanic)
+		problem := fmt.Errorf("this version of Serin made a mistake over it (%s); nothing is changed, and it is tried again in %s. the controller's log says more", what, afterPanic)
 		_, _ = a.store.PublishInvalid(ctx, doc.Generation, problem, time.Now().UTC())
 	}()
 	return a.reconcile(ctx, doc), nil

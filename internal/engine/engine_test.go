@@ -734,7 +734,7 @@ func TestAPortsPanicIsThePasss(t *testing.T) {
 	}
 	defer func() {
 		p, ok := recover().(*engine.PortPanic)
-		if !ok || p.String() != "reading the route: index out of range" || !strings.Contains(string(p.Stack), "mistaken") {
+		if !ok || p.What() != "reading the route: index out of range" || !strings.Contains(p.String(), "mistaken") {
 			t.Errorf("the pass gave %v", p)
 		}
 	}()

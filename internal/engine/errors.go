@@ -45,7 +45,11 @@ type PortPanic struct {
 	Stack   []byte // where
 }
 
-func (p *PortPanic) String() string { return fmt.Sprintf("reading %s: %v", p.Reading, p.Value) }
+// What says it in a line.
+func (p *PortPanic) What() string { return fmt.Sprintf("reading %s: %v", p.Reading, p.Value) }
+
+// String is what a process ends with that nobody keeps from it.
+func (p *PortPanic) String() string { return fmt.Sprintf("%s\n\n%s", p.What(), p.Stack) }
 
 // Kind says what an error calls for.
 type Kind uint8
