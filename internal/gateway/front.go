@@ -122,6 +122,7 @@ type frontConn struct {
 	since  time.Time // of the state, of the first byte of a request's head, or of the farewell's answer
 	before []byte    // to be read first; of a taken connection: what it goes on with
 	dirty  bool      // something was read since it rested last
+	ahead  bool      // the last that was read may be the next request's first byte
 	magic  [3]byte   // the first bytes of all
 	magicN int
 	in     frames
@@ -148,7 +149,7 @@ func (c *frontConn) Read(p []byte) (int, error) {
 	if len(c.before) > 0 && !c.taken {
 		n := copy(p, c.before)
 		c.before = c.before[n:]
-		c.note(p[:n])
+		c.note(p, n)
 		c.mu.Unlock()
 		return n, nil
 	}
@@ -160,18 +161,20 @@ func (c *frontConn) Read(p []byte) (int, error) {
 		c.before = append(c.before, p[:n]...)
 		return 0, io.EOF
 	}
-	c.note(p[:n])
+	c.note(p, n)
 	if err != nil && c.f.tls != nil {
 		c.noHandshake(err)
 	}
 	return n, err
 }
 
-// note remembers that bytes were given to the server. Called with mu held.
-func (c *frontConn) note(b []byte) {
-	if len(b) == 0 {
+// note remembers that n bytes were given to the server, in p. Called with mu held.
+func (c *frontConn) note(p []byte, n int) {
+	if n == 0 {
 		return
 	}
+	b := p[:n]
+	c.ahead = len(p) == 1
 	if c.magicN < len(c.magic) {
 		before := c.magicN
 		if c.magicN += copy(c.magic[before:], b); c.http2() {
@@ -331,7 +334,10 @@ func stateChanged(nc net.Conn, state http.ConnState) {
 	case http.StateActive:
 		c.since = time.Now()
 	case http.StateIdle:
-		c.dirty, c.stream, c.since = false, false, time.Now()
+		// While a request is answered net/http reads one byte further, to see its
+		// client go away. With the answer's last byte under way that may be the
+		// first one of the next request.
+		c.dirty, c.stream, c.since = c.ahead, false, time.Now()
 		if c.f.g.leaving.Load() {
 			c.takeLocked()
 		}

@@ -1,6 +1,7 @@
 package gateway_test
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"encoding/json"
@@ -84,6 +85,30 @@ func (r *relayed) leave(patience time.Duration) error {
 	return err
 }
 
+// noAnswerToNewcomers is closed once nobody is accepted any more: the gateway has
+// begun to leave.
+func (r *relayed) noAnswerToNewcomers() <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			nc, err := net.Dial("tcp", r.l.Addr().String())
+			if err != nil {
+				r.t.Error(err)
+				return
+			}
+			fmt.Fprint(nc, "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n")
+			_ = nc.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+			_, err = nc.Read(make([]byte, 1))
+			nc.Close()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return done
+}
+
 // Twenty gateways one after the other serve the same clients, who notice
 // nothing: no request fails, none is made twice, and a connection without TLS
 // lives through all of them.
@@ -91,7 +116,7 @@ func TestClientsAreHandedOn(t *testing.T) {
 	var mu sync.Mutex
 	served := map[string]int{}
 	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
-		id := r.Header.Get("X-Request-Id")
+		id := r.Method + " " + r.Header.Get("X-Request-Id")
 		mu.Lock()
 		served[id]++
 		mu.Unlock()
@@ -130,7 +155,7 @@ func TestClientsAreHandedOn(t *testing.T) {
 				}
 				sent.Add(1)
 				code, body, err := c.do(req)
-				if err != nil || code != 200 || body != id+" 10" {
+				if err != nil || code != 200 || body != "POST "+id+" 10" {
 					fail("%s: %d %q %v", id, code, body, err)
 				}
 			}
@@ -154,7 +179,7 @@ func TestClientsAreHandedOn(t *testing.T) {
 					fail("%s: %v", id, err)
 					continue
 				}
-				if body := readAll(t, resp.Body); resp.StatusCode != 200 || body != id+" 10" {
+				if body := readAll(t, resp.Body); resp.StatusCode != 200 || body != "POST "+id+" 10" {
 					fail("%s: %d %q", id, resp.StatusCode, body)
 				}
 				resp.Body.Close()
@@ -198,7 +223,7 @@ func TestClientsAreHandedOn(t *testing.T) {
 	}
 	mu.Lock()
 	defer mu.Unlock()
-	delete(served, "rests")
+	delete(served, "GET rests")
 	if int64(len(served)) != sent.Load() {
 		t.Errorf("%d requests sent, %d answered by the application", sent.Load(), len(served))
 	}
@@ -208,6 +233,51 @@ func TestClientsAreHandedOn(t *testing.T) {
 		}
 	}
 	t.Logf("%d requests over 20 gateways in %s, %d failed", sent.Load(), time.Since(begun).Round(time.Millisecond), failed.Load())
+}
+
+// The first byte of a request may have been read while the one before it was
+// answered. It is not lost.
+func TestAFirstByteThatCameEarly(t *testing.T) {
+	release, arrived := make(chan struct{}), make(chan struct{}, 1)
+	b := newBackend(t, func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path == "/slow" {
+			arrived <- struct{}{}
+			<-release
+		}
+		io.WriteString(w, r.Method)
+	})
+	r := newRelayed(t, table(1, all("v1"), version("v1", b.addr)))
+	nc, err := net.Dial("tcp", r.l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	_ = nc.SetDeadline(time.Now().Add(3 * patience)) // of which Leave may take two
+	io.WriteString(nc, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+	<-arrived
+	// The server reads a byte of it while it waits for the answer to the first.
+	io.WriteString(nc, "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+	begun := r.noAnswerToNewcomers()
+	left := make(chan error, 1)
+	go func() { left <- r.leave(patience) }()
+	<-begun
+	close(release)
+	br := bufio.NewReader(nc)
+	for _, want := range []string{"GET", "POST"} {
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := readAll(t, resp.Body); got != want {
+			t.Errorf("answered as %q, want %s", got, want)
+		}
+		if want == "GET" {
+			if err := <-left; err != nil {
+				t.Error(err)
+			}
+			r.next()
+		}
+	}
 }
 
 // Streams end in order, what has begun is answered, and what comes meanwhile
@@ -379,19 +449,7 @@ func TestLeavingWhileAStreamBegins(t *testing.T) {
 	<-arrived
 	left := make(chan error, 1)
 	go func() { left <- r.leave(patience) }()
-	for { // it has begun to leave when nobody is accepted any more
-		nc, err := net.Dial("tcp", r.l.Addr().String())
-		if err != nil {
-			t.Fatal(err)
-		}
-		fmt.Fprint(nc, "CONNECT a:1 HTTP/1.1\r\nHost: a\r\n\r\n")
-		_ = nc.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
-		_, err = nc.Read(make([]byte, 1))
-		nc.Close()
-		if err != nil {
-			break
-		}
-	}
+	<-r.noAnswerToNewcomers()
 	close(release)
 	if err := <-got; err != nil {
 		t.Errorf("the stream ended with %v", err)
