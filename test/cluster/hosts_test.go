@@ -2,17 +2,14 @@ package cluster
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"testing"
-	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
-	"github.com/serin-dev/serin/test/cluster/lab"
 )
 
 // hostObjects is the application as its users call it, with a route to v1's own
@@ -86,26 +83,6 @@ func sharesOf(h *history, version string) []float64 {
 	return out
 }
 
-// patience is for what has to come, however busy the machine is.
-const patience = 2 * time.Minute
-
-// becomes waits for a status that pleases, and gives it.
-func becomes(t *testing.T, ns, what string, ok func(v1alpha1.RolloutStatus) bool) v1alpha1.RolloutStatus {
-	t.Helper()
-	var last v1alpha1.RolloutStatus
-	if err := lab.Await(t.Context(), patience, what, func() (bool, error) {
-		r, err := get(t, ns)
-		if err != nil {
-			return false, err
-		}
-		last = r.Status
-		return ok(last), errors.New(describe(last))
-	}); err != nil {
-		t.Fatalf("%v\n%s", err, decisions(last))
-	}
-	return last
-}
-
 // TestHosts is the founding scenario over one Service for each version: v2 waits
 // until it has one, and is promoted by itself; a bad v3 is taken back. No call
 // fails but those that v3 fails itself, and nothing but weights and hosts of the
@@ -123,7 +100,7 @@ func TestHosts(t *testing.T) {
 	if err := the.Apply(t.Context(), ns, document(t, rolloutText, "virtualService: my-app-vs, destinationRule: my-app-dest", "virtualService: my-app-vs")); err != nil {
 		t.Fatal(err)
 	}
-	becomes(t, ns, "v1 at rest", atRest("v1"))
+	until(t, ns, "v1 at rest", atRest("v1"))
 	stream, err := the.Send(t.Context(), ns, "my-app-service", 80, 250)
 	if err != nil {
 		t.Fatal(err)
@@ -137,13 +114,13 @@ func TestHosts(t *testing.T) {
 
 	t.Log("v2 appears, and nobody can route to it")
 	apply(t, ns, "04-deployment-v2.yaml")
-	s := becomes(t, ns, "v2 without a Service", func(s v1alpha1.RolloutStatus) bool {
+	s := until(t, ns, "v2 without a Service", func(s v1alpha1.RolloutStatus) bool {
 		return s.Phase == v1alpha1.PhasePreparing && strings.Contains(s.Message, "v2 has no Service of its own")
 	})
 	t.Logf("%s", s.Message)
 	t.Log("its Service appears")
 	ownService(t, ns, "v2")
-	s = becomes(t, ns, "v2 promoted", func(s v1alpha1.RolloutStatus) bool {
+	s = until(t, ns, "v2 promoted", func(s v1alpha1.RolloutStatus) bool {
 		return ended("v2", "promoted")(s) && atRest("v2")(s)
 	})
 	if got := sharesOf(h, "v2"); !slices.Equal(got, []float64{5, 25, 50, 75, 100}) {
@@ -156,20 +133,18 @@ func TestHosts(t *testing.T) {
 	the.Pods.Behave(ns, "my-app", "v3", behaviour{Errors: 0.5})
 	ownService(t, ns, "v3")
 	deploy(t, ns, "v3", 2)
-	s = becomes(t, ns, "v3 rolled back", func(s v1alpha1.RolloutStatus) bool {
+	s = until(t, ns, "v3 rolled back", func(s v1alpha1.RolloutStatus) bool {
 		return ended("v3", "rolledBack")(s) && atRest("v2")(s)
 	})
 	if got := sharesOf(h, "v3"); !slices.Equal(got, []float64{5, 0}) {
 		t.Errorf("v3's shares were %v; %s", got, decisions(s))
 	}
 	ready(t, ns, "my-app-v3", 0)
-	if err := lab.Await(t.Context(), patience, "the route as at rest", func() (bool, error) {
+	eventually(t, "the route as at rest", func() (bool, error) {
 		all := hostSplits(h)
 		last := all[len(all)-1].String()
 		return last == split{"v2": 100}.String(), fmt.Errorf("it is %s", last)
-	}); err != nil {
-		t.Fatal(err)
-	}
+	})
 
 	stopped = true
 	r, err := stream.Stop()
