@@ -86,6 +86,24 @@ func TestSpecOfTheSmallestDocument(t *testing.T) {
 	}
 }
 
+// Where each version has a Service of its own, a tool is to ignore the route
+// alone: there is no rule, and no object without a name.
+func TestIgnoreRuleByService(t *testing.T) {
+	spec, _, err := engine.SpecOf(parse(t, strings.Replace(smallest, ", destinationRule: my-app-dest", "", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var rule struct {
+		IgnoreDifferences []struct{ Kind, Name string }
+	}
+	if err := yaml.Unmarshal([]byte(spec.IgnoreRule), &rule); err != nil {
+		t.Fatal(err)
+	}
+	if len(rule.IgnoreDifferences) != 1 || rule.IgnoreDifferences[0].Name != "my-app-vs" {
+		t.Errorf("%s", spec.IgnoreRule)
+	}
+}
+
 // Everything that a document can say arrives, with its unit.
 func TestSpecOfAFullDocument(t *testing.T) {
 	spec, cfg, err := engine.SpecOf(parse(t, `
