@@ -44,14 +44,13 @@ type app struct {
 	last     chan struct{}
 	finished chan struct{}
 
-	routing sync.Mutex // one change of the route at a time, so that none is undone by an older one
-
 	mu     sync.Mutex
 	plan   plan // what the documents say, as last understood
 	respec bool // the engine has not taken plan yet
 	seen   *seen
 	rounds chan struct{} // closed and replaced after each pass
 
+	unrouted error                       // why the route of the documents is not in force
 	named    map[string]rollout.Revision // whom the route in force means by a label
 	replies  map[string]*httpapi.Answer  // what became of commands, by id; nil: not known yet
 	replicas map[string]rollout.Revision // every replica that was seen
@@ -131,20 +130,33 @@ func (a *app) follow(p plan) error {
 	a.mu.Lock()
 	a.plan, a.respec = p, true
 	a.mu.Unlock()
-	var errs []error
-	if err := a.versions.Declare(p.wanted); err != nil {
-		errs = append(errs, err)
-	}
-	errs = append(errs, a.routes())
+	err := a.versions.Declare(p.wanted)
+	a.routes()
 	a.wake()
-	return errors.Join(errs...)
+	return err
 }
 
 // routes makes the router's route and declared weights follow the documents and
-// the versions that are there and can answer.
-func (a *app) routes() error {
-	a.routing.Lock()
-	defer a.routing.Unlock()
+// the versions that are there and can answer. What keeps it from that is said in
+// the log, once, and in the view for as long as it lasts.
+func (a *app) routes() {
+	a.d.routing.Lock()
+	defer a.d.routing.Unlock()
+	err := a.route()
+	a.mu.Lock()
+	was := a.unrouted
+	a.unrouted = err
+	a.mu.Unlock()
+	if err != nil && text(err) != text(was) {
+		a.log.Warn("the route of the documents is not in force", "err", err)
+	}
+}
+
+// route is called with the daemon's routing held.
+func (a *app) route() error {
+	if a.d.isAbsent(a.name) && a.router.Service() == "" {
+		return nil // another application has its place
+	}
 	p := a.planNow()
 	names := map[rollout.Revision]string{}
 	counts := map[rollout.Revision]int{}
@@ -154,16 +166,44 @@ func (a *app) routes() error {
 			names[e.Revision], counts[e.Revision] = e.Name, max(1, e.Replicas())
 		}
 	}
-	current := meant(entries, a.versions.Replicas())
+	replicas := a.versions.Replicas()
+	current := meant(entries, replicas)
+	split := declaredSplit(p.declared, current, counts)
+	var instead []*embedded.Router
+	for _, old := range a.d.displaced(p) {
+		if old.router.Service() == "" {
+			continue
+		}
+		if !answered(split, replicas) {
+			return fmt.Errorf("%s, whose documents are gone, answers for the same Service or host until a replica of %s is ready", old.name, a.name)
+		}
+		instead = append(instead, old.router)
+	}
 	route := routeOf(p.doc, current, p.fallback, p.service)
 	route.Shield = a.d.o.Shield
-	err := a.router.SetRoute(route, names)
+	// The weights come first: a route without weights would answer nobody.
+	weights := a.router.Declare(split)
+	err := a.router.SetRoute(route, names, instead...)
 	if err == nil {
 		a.mu.Lock()
 		a.named = current
 		a.mu.Unlock()
 	}
-	return errors.Join(err, a.router.Declare(declaredSplit(p.declared, current, counts)))
+	return errors.Join(weights, err)
+}
+
+// answered says whether somebody who is to get requests can answer them.
+func answered(split map[rollout.Revision]rollout.Weight, replicas map[rollout.Revision][]versions.Replica) bool {
+	for rev, w := range split {
+		if w > 0 && ready(replicas[rev]) {
+			return true
+		}
+	}
+	return false
+}
+
+func ready(replicas []versions.Replica) bool {
+	return slices.ContainsFunc(replicas, func(r versions.Replica) bool { return r.Ready })
 }
 
 // meant gives, by label, the revision that a rule means which names it: the one
@@ -176,7 +216,7 @@ func meant(entries []versions.Entry, replicas map[rollout.Revision][]versions.Re
 			continue
 		}
 		rank := 1
-		if slices.ContainsFunc(replicas[e.Revision], func(r versions.Replica) bool { return r.Ready }) {
+		if ready(replicas[e.Revision]) {
 			rank += 2
 		}
 		if !e.Gone {
@@ -291,9 +331,7 @@ func (a *app) pass(ctx context.Context) time.Time {
 		a.letGo(res)
 		a.write(res)
 		if len(res.Wrote.Scale) > 0 {
-			if err := a.routes(); err != nil {
-				a.log.Warn("routing", "err", err)
-			}
+			a.routes()
 			a.d.refresh()
 		}
 	}

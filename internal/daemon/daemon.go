@@ -20,6 +20,7 @@ import (
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/gateway"
 	"github.com/serin-dev/serin/internal/httpapi"
+	"github.com/serin-dev/serin/internal/manifest"
 	"github.com/serin-dev/serin/internal/rollout"
 	"github.com/serin-dev/serin/internal/router/embedded"
 	"github.com/serin-dev/serin/internal/workload/process"
@@ -146,6 +147,7 @@ type Daemon struct {
 	refreshM sync.Mutex
 
 	loading sync.Mutex // one change of the documents at a time
+	routing sync.Mutex // one change of a route at a time, so that none is undone by an older one
 
 	mu      sync.Mutex
 	apps    map[string]*app
@@ -650,14 +652,52 @@ func (d *Daemon) folderInForce() map[string]string {
 // followAll hands every application what its documents say.
 func (d *Daemon) followAll(plans []plan) {
 	names := services(plans)
-	alone := len(d.allApps()) == 1
+	places := map[string]bool{}
+	for _, a := range d.allApps() {
+		places[a.name] = true
+	}
+	for _, p := range plans {
+		for _, old := range d.displaced(p) {
+			delete(places, old.name)
+		}
+	}
 	for _, p := range plans {
 		a := d.app(p.name)
-		p.service, p.fallback = names[p.name], alone
+		p.service, p.fallback = names[p.name], len(places) == 1
 		if err := a.follow(p); err != nil {
 			a.log.Warn("following the documents", "err", err)
 		}
 	}
+}
+
+// displaced are the applications whose documents are gone, and whose place in the
+// gateway those of p take: its Service, or one of its hosts.
+func (d *Daemon) displaced(p plan) []*app {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.absent[p.name] {
+		return nil
+	}
+	var out []*app
+	for _, name := range slices.Sorted(maps.Keys(d.apps)) {
+		a := d.apps[name]
+		if d.absent[name] && samePlace(a.planNow().doc, p.doc) {
+			out = append(out, a)
+		}
+	}
+	return out
+}
+
+func samePlace(a, b manifest.App) bool {
+	return a.Service.Namespace == b.Service.Namespace && a.Service.Name == b.Service.Name ||
+		a.Route.AnyHost && b.Route.AnyHost ||
+		slices.ContainsFunc(a.Route.Hosts, func(h string) bool { return slices.Contains(b.Route.Hosts, h) })
+}
+
+func (d *Daemon) isAbsent(app string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.absent[app]
 }
 
 // followProcesses keeps the gateway's endpoints as the processes are.
@@ -670,9 +710,7 @@ func (d *Daemon) followProcesses() {
 		}
 		d.refresh()
 		for _, a := range d.allApps() {
-			if err := a.routes(); err != nil { // who can answer may have changed whom a label means
-				a.log.Warn("routing", "err", err)
-			}
+			a.routes() // who can answer may have changed whom a label means
 			a.wake()
 		}
 	}

@@ -15,7 +15,7 @@ import (
 // in front of the pass's own findings. False before the first pass.
 func (a *app) view() (httpapi.RolloutView, bool) {
 	a.mu.Lock()
-	s, p := a.seen, a.plan
+	s, p, unrouted := a.seen, a.plan, a.unrouted
 	a.mu.Unlock()
 	if s == nil || !s.result.Decided {
 		return httpapi.RolloutView{}, false
@@ -23,7 +23,11 @@ func (a *app) view() (httpapi.RolloutView, bool) {
 	v := httpapi.BuildView(httpapi.Pass{
 		Ref: p.ref, Spec: s.spec, State: s.result.State, Seen: s.result.Seen, Decision: s.result.Decision, Time: s.result.At,
 	})
-	v.Findings = append(a.d.findings(a.name), p.standing(s.result.State.Stable.Revision != "")...)
+	v.Findings = a.d.findings(a.name)
+	if unrouted != nil {
+		v.Findings = append(v.Findings, rollout.Finding{Level: rollout.Warn, What: "The route of the documents is not in force: " + oneLine(unrouted.Error()) + "."})
+	}
+	v.Findings = append(v.Findings, p.standing(s.result.State.Stable.Revision != "")...)
 	if s.err != nil {
 		v.Findings = append(v.Findings, rollout.Finding{Level: rollout.Warn, What: "The last pass had trouble: " + oneLine(s.err.Error()) + "."})
 	}
@@ -62,9 +66,13 @@ func (d *Daemon) findings(app string) []rollout.Finding {
 		})
 	}
 	if d.absent[app] {
+		what := "it goes on as it was until serin is started again"
+		if d.apps[app].router.Service() == "" {
+			what = "another application answers for its Service or host now, and it runs on without requests until serin is started again"
+		}
 		out = append(out, rollout.Finding{
 			Level:  rollout.Warn,
-			What:   fmt.Sprintf("The documents of %s are gone from %s: it goes on as it was until serin is started again.", app, d.o.Dir),
+			What:   fmt.Sprintf("The documents of %s are gone from %s: %s.", app, d.o.Dir, what),
 			Remedy: "put them back, or end serin to stop it",
 		})
 	}

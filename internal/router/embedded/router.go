@@ -53,29 +53,45 @@ func (h held) split() split {
 	return s
 }
 
-// change makes one change and puts it in force, or takes it back.
-func (r *Router) change(do func()) error {
+// change makes one change and puts it in force, or takes it back. It may change
+// others too.
+func (r *Router) change(do func(), others ...*Router) error {
 	r.board.mu.Lock()
 	defer r.board.mu.Unlock()
-	was := *r
+	changed := append([]*Router{r}, others...)
+	were := make([]Router, len(changed))
+	for i, c := range changed {
+		were[i] = *c
+	}
 	do()
 	if err := r.board.render(); err != nil {
-		r.route, r.current, r.workloads = was.route, was.current, was.workloads
+		for i, c := range changed {
+			c.route, c.current, c.workloads = were[i].route, were[i].current, were[i].workloads
+		}
 		return err
 	}
 	return nil
 }
 
-// SetRoute states what the documents say. An error means that the route before
-// is still in force.
-func (r *Router) SetRoute(route Route, workloads map[rollout.Revision]string) error {
+// SetRoute states what the documents say, instead of what others' do: these lose
+// their routes in the same swap. An error means that all routes are in force as
+// before.
+func (r *Router) SetRoute(route Route, workloads map[rollout.Revision]string, instead ...*Router) error {
 	r.board.mu.Lock()
 	same := r.route != nil && reflect.DeepEqual(*r.route, route) && maps.Equal(r.workloads, workloads)
+	for _, o := range instead {
+		same = same && o.route == nil
+	}
 	r.board.mu.Unlock()
 	if same {
 		return nil
 	}
-	return r.change(func() { r.route, r.workloads = &route, maps.Clone(workloads) })
+	return r.change(func() {
+		r.route, r.workloads = &route, maps.Clone(workloads)
+		for _, o := range instead {
+			o.route = nil
+		}
+	}, instead...)
 }
 
 // Declare states the weights of the documents, which are in force as long as
