@@ -47,47 +47,21 @@ func TestOwnControllers(t *testing.T) {
 	}
 }
 
-// kept runs the real program and starts it again whenever it has ended, as a
-// kubelet does: a leader that cannot renew its lease ends.
-func kept(t *testing.T, args ...string) {
-	t.Helper()
-	ctx, cancel := context.WithCancel(context.WithoutCancel(t.Context()))
-	first := make(chan error, 1)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for ctx.Err() == nil {
-			p, err := the.Controller(ctx, lab.SerinUser, args...)
-			select {
-			case first <- err:
-			default:
-			}
-			if p == nil {
-				return
-			}
-			select {
-			case <-p.Done():
-				select {
-				case <-ctx.Done():
-				case <-time.After(time.Second):
-				}
-			case <-ctx.Done():
-				p.End()
-			}
-		}
-	}()
-	t.Cleanup(func() { cancel(); <-done })
-	if err := <-first; err != nil {
-		t.Fatal(err)
-	}
-}
-
 // TestAPIServerAway: the API server is gone for a minute in the middle of a
 // step. The split stays as it is, users notice nothing, and afterwards the
 // rollout goes on; the minute counts for nothing.
 func TestAPIServerAway(t *testing.T) {
 	ns := namespace(t)
-	kept(t, "-n", ns, "--leader-elect")
+	k, err := the.Keep(context.WithoutCancel(t.Context()), lab.SerinUser, "-n", ns, "--leader-elect")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		k.End()
+		if err := k.Wrong(); err != nil {
+			t.Error(err)
+		}
+	})
 	doc := document(t, quickText, "{weight: 20%, hold: 3s}", "{weight: 20%, hold: 20s}")
 	h := settled(t, ns, doc)
 	stream, err := the.Send(t.Context(), ns, "my-app-service", 80, 100)
@@ -301,11 +275,11 @@ func deposed(t *testing.T, told bool) {
 	}
 	t.Cleanup(func() { one.End() })
 	h := settled(t, ns, document(t, quickText, "{weight: 60%, hold: 2s}", "{weight: 60%, hold: 4s}"))
-	two, err := the.Controller(t.Context(), lab.SerinUser, "-n", ns, "--leader-elect")
+	two, err := the.Keep(context.WithoutCancel(t.Context()), lab.SerinUser, "-n", ns, "--leader-elect")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { two.End() })
+	t.Cleanup(two.End)
 	apply(t, ns, "04-deployment-v2.yaml")
 	live(t, ns, 1)
 	thaw := one.Freeze()
@@ -394,7 +368,7 @@ func toldToEnd(t *testing.T) {
 // that one at rest costs nothing.
 func TestCost(t *testing.T) {
 	ns := namespace(t)
-	p := process(t, "-n", ns, "--leader-elect")
+	p := process(t, "-n", ns)
 	doc := document(t, shortText, "settle: 200ms", "settle: 500ms",
 		"strategy: {canary: {steps: [{weight: 50%, hold: 300ms}, {weight: 100%, hold: 200ms}]}}",
 		"strategy: {canary: {steps: [{weight: 5%, hold: 0s}, {weight: 25%, hold: 0s}, {weight: 50%, hold: 0s}, {weight: 75%, hold: 0s}, {weight: 100%, hold: 0s}]}}",

@@ -39,7 +39,11 @@ func TestMain(m *testing.M) {
 		}
 		the = c
 		chosen := flag.Lookup("test.run").Value.String() != "" || flag.Lookup("test.skip").Value.String() != ""
-		return finish(ctx, m.Run(), !chosen)
+		code := m.Run()
+		if shared.k != nil {
+			shared.k.End()
+		}
+		return finish(ctx, code, !chosen)
 	})
 }
 

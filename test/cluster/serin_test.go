@@ -41,7 +41,7 @@ func process(t *testing.T, args ...string) *lab.Process {
 
 var shared struct {
 	once sync.Once
-	p    *lab.Process
+	k    *lab.Kept
 	err  error
 }
 
@@ -51,16 +51,14 @@ func together(t *testing.T) {
 	t.Helper()
 	t.Parallel()
 	shared.once.Do(func() {
-		shared.p, shared.err = the.Controller(context.WithoutCancel(t.Context()), lab.SerinUser, "--leader-elect")
+		shared.k, shared.err = the.Keep(context.WithoutCancel(t.Context()), lab.SerinUser, "--leader-elect")
 	})
 	if shared.err != nil {
 		t.Fatal(shared.err)
 	}
 	t.Cleanup(func() {
-		select {
-		case <-shared.p.Done():
-			t.Errorf("the controller ended by itself:\n%s", shared.p.Tail(40))
-		default:
+		if err := shared.k.Wrong(); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -7,7 +7,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 )
@@ -61,6 +64,91 @@ func (c *Cluster) ControllerWith(ctx context.Context, kubeconfig string, args ..
 	}
 	p.Metrics = "http://" + c.MetricsAddr(int(n)) + "/metrics"
 	return p, c.up(ctx, p, func() error { return answers(ctx, "http://"+health+"/readyz") })
+}
+
+// Kept is `serin controller` under somebody who starts it again whenever it has
+// ended, as a kubelet does: a leader that cannot renew its lease ends.
+type Kept struct {
+	end  context.CancelFunc
+	done chan struct{}
+
+	mu     sync.Mutex
+	now    *Process
+	ends   []string      // the last words of those that have ended
+	before time.Duration // processor time of those that have ended
+}
+
+// Keep starts it, and returns when it works for the first time. It ends with ctx
+// or [Kept.End].
+func (c *Cluster) Keep(ctx context.Context, user string, args ...string) (*Kept, error) {
+	ctx, end := context.WithCancel(ctx)
+	k := &Kept{end: end, done: make(chan struct{})}
+	p, err := c.Controller(ctx, user, args...)
+	if err != nil {
+		end()
+		return nil, err
+	}
+	k.now = p
+	go func() {
+		defer close(k.done)
+		for {
+			select {
+			case <-ctx.Done():
+				p.End()
+				return
+			case <-p.Done():
+			}
+			k.mu.Lock()
+			k.ends = append(k.ends, p.Tail(40))
+			k.before += p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
+			k.mu.Unlock()
+			select {
+			case <-ctx.Done():
+				return
+			case <-time.After(time.Second):
+			}
+			// One that does not get to work, because the API server is away, has
+			// ended by itself, or goes on trying.
+			if next, _ := c.Controller(ctx, user, args...); next != nil {
+				p = next
+				k.mu.Lock()
+				k.now = p
+				k.mu.Unlock()
+			}
+		}
+	}()
+	return k, nil
+}
+
+// End ends it for good.
+func (k *Kept) End() { k.end(); <-k.done }
+
+// Restarts is how often it had to be started again.
+func (k *Kept) Restarts() int {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return len(k.ends)
+}
+
+// Wrong tells of one that ended for another reason than that its lease was lost,
+// which is what happens to a leader on a machine that stands still for 4 s.
+func (k *Kept) Wrong() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, words := range k.ends {
+		if !strings.Contains(words, "leader election lost") {
+			return fmt.Errorf("the controller ended by itself:\n%s", words)
+		}
+	}
+	return nil
+}
+
+// Usage is what it uses: memory now, and processor time of all that there were.
+func (k *Kept) Usage() (rss int64, cpu time.Duration, ok bool) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	rss, cpu, ok = k.now.Usage()
+	return rss, cpu + k.before, ok
 }
 
 // MetricsAddr is where the n-th controller serves its metrics.

@@ -60,7 +60,7 @@ func bench(ctx context.Context, w lab.World, rest, active int, idle time.Duratio
 	if err := c.Install(ctx, lab.ClusterWide); err != nil {
 		return err
 	}
-	p, err := c.Controller(ctx, lab.SerinUser, "--leader-elect")
+	p, err := c.Keep(ctx, lab.SerinUser, "--leader-elect")
 	if err != nil {
 		return err
 	}
@@ -161,7 +161,7 @@ func bench(ctx context.Context, w lab.World, rest, active int, idle time.Duratio
 }
 
 // look measures what the controller does while something happens.
-func look(ctx context.Context, c *lab.Cluster, p *lab.Process, what string, happens func() error) error {
+func look(ctx context.Context, c *lab.Cluster, p *lab.Kept, what string, happens func() error) error {
 	began := time.Now()
 	scraped := c.Pods.Scraped()
 	_, before, ok := p.Usage()
@@ -200,6 +200,9 @@ func look(ctx context.Context, c *lab.Cluster, p *lab.Process, what string, happ
 		fmt.Printf("  memory %d MiB at the end, %d MiB at most; processor time %s, %.1f %% of a core\n", rss>>20, most.Load()>>20, (after - before).Round(10*time.Millisecond), 100*(after-before).Seconds()/took.Seconds())
 	} else {
 		fmt.Println("  memory and processor time cannot be measured here: /proc is not ours")
+	}
+	if n := p.Restarts(); n > 0 {
+		fmt.Printf("  the controller could not renew its lease and was started again: %d times so far\n", n)
 	}
 	fmt.Printf("  pods asked for their figures: %d times\n", c.Pods.Scraped()-scraped)
 	fmt.Printf("  requests to the API server, leases and watches apart: %d\n%s", len(rs), lab.Count(rs))
