@@ -74,7 +74,7 @@ type Kept struct {
 
 	mu     sync.Mutex
 	now    *Process
-	ends   []string      // the last words of those that have ended
+	ends   []string      // the last words of those that worked and have ended
 	before time.Duration // processor time of those that have ended
 }
 
@@ -91,7 +91,7 @@ func (c *Cluster) Keep(ctx context.Context, user string, args ...string) (*Kept,
 	k.now = p
 	go func() {
 		defer close(k.done)
-		for {
+		for worked := true; ; {
 			select {
 			case <-ctx.Done():
 				p.End()
@@ -99,7 +99,9 @@ func (c *Cluster) Keep(ctx context.Context, user string, args ...string) (*Kept,
 			case <-p.Done():
 			}
 			k.mu.Lock()
-			k.ends = append(k.ends, p.Tail(40))
+			if worked {
+				k.ends = append(k.ends, p.Tail(40))
+			}
 			k.before += p.cmd.ProcessState.UserTime() + p.cmd.ProcessState.SystemTime()
 			k.mu.Unlock()
 			select {
@@ -107,9 +109,9 @@ func (c *Cluster) Keep(ctx context.Context, user string, args ...string) (*Kept,
 				return
 			case <-time.After(time.Second):
 			}
-			// One that does not get to work, because the API server is away, has
-			// ended by itself, or goes on trying.
-			if next, _ := c.Controller(ctx, user, args...); next != nil {
+			// Without an API server it does not get to work, and ends again.
+			next, err := c.Controller(ctx, user, args...)
+			if worked = err == nil; next != nil {
 				p = next
 				k.mu.Lock()
 				k.now = p
@@ -123,7 +125,7 @@ func (c *Cluster) Keep(ctx context.Context, user string, args ...string) (*Kept,
 // End ends it for good.
 func (k *Kept) End() { k.end(); <-k.done }
 
-// Restarts is how often it had to be started again.
+// Restarts is how often one that worked had to be started again.
 func (k *Kept) Restarts() int {
 	k.mu.Lock()
 	defer k.mu.Unlock()
