@@ -65,6 +65,8 @@ func (l *loader) clusters(file string, d *strictyaml.Document) {
 	version := d.Text("apiVersion")
 	group, _, _ := strings.Cut(version, "/")
 	switch {
+	case w.kind == "List":
+		l.aList(w)
 	case v1alpha1.IsRollout(version, w.kind):
 		l.identity(w, version)
 		l.rollout(w)

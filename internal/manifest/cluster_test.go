@@ -38,6 +38,7 @@ func TestRollouts(t *testing.T) {
 			"f.yaml:15: Rollout/shop/two: spec.traffic[0].istio.virtualService: VirtualService/shop/vs carries the split of Rollout/shop/one (f.yaml:7) already: one Rollout moves the weights of a VirtualService"},
 		"OneDeployment": {one + fmt.Sprintf(ofVersion, "d", "shop", "a") + fmt.Sprintf(inCluster, "two", "shop", "a", "vs2"),
 			"f.yaml:20: Rollout/shop/two: spec.workload: selects Deployment/shop/d (f.yaml:13), which belongs to Rollout/shop/one (f.yaml:5) already: each version belongs to one Rollout"},
+		"List":  {"apiVersion: v1\nkind: List\nitems:\n- {apiVersion: serin.dev/v1alpha1, kind: Rollout}\n", "f.yaml:3: List: items: lists are not read: write each item as a document of its own, with --- between them"},
 		"Twice": {one + one, "f.yaml:12: Rollout/shop/one: metadata.name: is given twice, first in f.yaml:4"},
 		"AllAtOnce": {strings.Replace(strings.Replace(one, "destinationRule", "destRule", 1), "name: one", "name: One", 1) + "apiVersion: serin.dev/v1alpha1\nkind: Rolout\nmetadata: {name: z}\n---\n" + strings.Replace(one, "app: a", "version: v1", 1),
 			`f.yaml:4: Rollout: metadata.name: "One": small letters, digits, - and . are meant

@@ -160,6 +160,10 @@ func (l *loader) document(file string, d *strictyaml.Document) {
 	w := where{file: file, doc: d, kind: d.Text("kind")}
 	w.Name, w.Namespace = d.Text("metadata", "name"), cmp.Or(d.Text("metadata", "namespace"), defaultNamespace)
 	version := d.Text("apiVersion")
+	if w.kind == "List" {
+		l.aList(w)
+		return
+	}
 	if !l.identity(w, version) && (w.kind == "" || version == "") {
 		return
 	}
@@ -176,8 +180,6 @@ func (l *loader) document(file string, d *strictyaml.Document) {
 		l.wrong(w, "apiVersion", "%q is not read; %s %s", clip(version), strings.Join(groups[w.kind], ", "), verb)
 	case groups[w.kind] != nil:
 		l.object(w)
-	case w.kind == "List":
-		l.wrong(w, "items", "lists are not read: write each item as a document of its own, with --- between them")
 	case ignoredKinds[w.kind] != "":
 		l.note(w, "", ignoredKinds[w.kind])
 	default:
@@ -188,6 +190,12 @@ func (l *loader) document(file string, d *strictyaml.Document) {
 		}
 		l.wrong(w, "kind", "is not understood on one machine; %s are; %s", strings.Join(kinds, ", "), keepApart)
 	}
+}
+
+// aList refuses what has no name of its own: what is in it would be left out.
+func (l *loader) aList(w where) {
+	l.add(Problem{File: w.file, Line: w.doc.Position("items"), Object: w.kind, Path: "items",
+		Message: "lists are not read: write each item as a document of its own, with --- between them"})
 }
 
 // identity wants every object to be named, once.

@@ -521,14 +521,24 @@ func FuzzLoad(f *testing.F) {
 			f.Fatal(err)
 		}
 		_, sections := parseCase(string(data))
-		for _, text := range sections {
-			f.Add([]byte(text), all)
+		whole := ""
+		for _, name := range slices.Sorted(maps.Keys(sections)) {
+			f.Add([]byte(sections[name]), all)
+			if IsManifest(name) {
+				whole += "\n---\n" + sections[name]
+			}
 		}
+		f.Add([]byte(whole), []byte(nil))
 	}
 	f.Fuzz(func(t *testing.T, a, b []byte) {
 		files := map[string][]byte{"a.yaml": a}
 		if len(b) > 0 {
 			files["b.yaml"] = b
+		}
+		for _, d := range rolloutsOf(t, files) {
+			if errs := d.Rollout.Validate(); len(errs) > 0 {
+				t.Fatalf("a Rollout that is not valid: %v", errs)
+			}
 		}
 		set, problems := Load(files, articleRun)
 		if (set == nil) == (len(problems) == 0) {
@@ -557,6 +567,15 @@ func FuzzLoad(f *testing.F) {
 			}
 		}
 	})
+}
+
+// rolloutsOf reads the Rollouts as for a cluster: they or problems, never both.
+func rolloutsOf(t *testing.T, files map[string][]byte) []Document {
+	docs, problems := Rollouts(files)
+	if len(docs) > 0 && len(problems) > 0 {
+		t.Fatalf("%d Rollouts beside %d problems", len(docs), len(problems))
+	}
+	return docs
 }
 
 func FuzzSplitWords(f *testing.F) {
