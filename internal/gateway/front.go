@@ -123,7 +123,7 @@ type frontConn struct {
 	before []byte    // to be read first; of a taken connection: what it goes on with
 	dirty  bool      // something was read since it rested last
 	ahead  bool      // the last that was read may be the next request's first byte
-	magic  [3]byte   // the first bytes of all
+	magic  [4]byte   // the first bytes of all
 	magicN int
 	in     frames
 	parted bool // HTTP/2: the client has answered the farewell
@@ -141,7 +141,7 @@ type frontConn struct {
 }
 
 // http2 says whether the client speaks HTTP/2. Called with mu held.
-func (c *frontConn) http2() bool { return c.magicN == 3 && string(c.magic[:]) == "PRI" }
+func (c *frontConn) http2() bool { return c.magicN == len(c.magic) && string(c.magic[:]) == "PRI " }
 
 // Read gives nothing of a connection that was taken.
 func (c *frontConn) Read(p []byte) (int, error) {
