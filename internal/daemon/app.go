@@ -64,6 +64,20 @@ type seen struct {
 	passes uint64
 }
 
+// openApp makes an application, with what it was when the process before this one
+// ended.
+func (d *Daemon) openApp(ctx context.Context, p plan) (*app, error) {
+	a, err := d.newApp(p)
+	if err != nil {
+		return nil, fmt.Errorf("opening %s: %w", p.name, err)
+	}
+	if err := a.resume(ctx); err != nil {
+		_ = a.record.Close()
+		return nil, err
+	}
+	return a, nil
+}
+
 func (d *Daemon) newApp(p plan) (*app, error) {
 	a := &app{
 		name: p.name, d: d, log: d.log.With("app", p.name),
@@ -94,6 +108,7 @@ func (d *Daemon) newApp(p plan) (*app, error) {
 		Inbox: a.inbox, Preflight: a, Tests: a.checks, Declared: a, Notifier: a,
 	}, d.o.engine())
 	if err != nil {
+		_ = a.record.Close()
 		return nil, err
 	}
 	return a, nil

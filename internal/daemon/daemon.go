@@ -421,11 +421,8 @@ func (d *Daemon) start() error {
 	d.loading.Lock()
 	defer d.loading.Unlock()
 	for _, p := range d.first.plans {
-		a, err := d.newApp(p)
+		a, err := d.openApp(d.running, p)
 		if err != nil {
-			return fmt.Errorf("opening %s: %w", p.name, err)
-		}
-		if err := a.resume(d.running); err != nil {
 			return err
 		}
 		d.apps[p.name] = a
@@ -572,8 +569,9 @@ func (d *Daemon) warn(docs documents) {
 	}
 }
 
-// folderChanged reads the folder again.
-func (d *Daemon) folderChanged() {
+// folderChanged reads the folder again. It asks for another call where it was not
+// the documents that kept them from being put in force: that may pass.
+func (d *Daemon) folderChanged() (again bool) {
 	d.loading.Lock()
 	defer d.loading.Unlock()
 	folder, err := readFolder(d.o.Dir)
@@ -588,6 +586,7 @@ func (d *Daemon) folderChanged() {
 	d.problem = err
 	d.mu.Unlock()
 	switch {
+	case err != nil && text(err) == text(was): // was said
 	case err != nil:
 		d.log.Error("the documents in the folder are not in force; the last good ones stay", "err", err)
 	case was != nil:
@@ -596,7 +595,13 @@ func (d *Daemon) folderChanged() {
 	for _, a := range d.allApps() {
 		a.wake()
 	}
+	return err != nil && !errors.Is(err, ErrDocuments)
 }
+
+// notInForce is why documents that were understood could not be put in force.
+type notInForce struct{ error }
+
+func (e notInForce) Unwrap() error { return e.error }
 
 // reload puts documents in force, whole or not at all.
 func (d *Daemon) reload(ctx context.Context, folder, deployed map[string]string) error {
@@ -612,12 +617,12 @@ func (d *Daemon) reload(ctx context.Context, folder, deployed map[string]string)
 		if d.app(p.name) != nil {
 			continue
 		}
-		a, err := d.newApp(p)
-		if err == nil {
-			err = a.resume(ctx)
-		}
+		a, err := d.openApp(ctx, p)
 		if err != nil {
-			return fmt.Errorf("opening %s: %w", p.name, err)
+			for _, opened := range fresh {
+				_ = opened.record.Close()
+			}
+			return notInForce{err}
 		}
 		fresh = append(fresh, a)
 	}

@@ -83,7 +83,8 @@ func isDocument(name string) bool {
 
 // watchFolder calls changed after the folder has come to differ from last and
 // is at rest, until ctx ends. A folder that goes and comes back is found again.
-func watchFolder(ctx context.Context, dir string, last map[string]string, log *slog.Logger, changed func()) {
+// While changed says so it is called again and again, at pollEvery's pace.
+func watchFolder(ctx context.Context, dir string, last map[string]string, log *slog.Logger, changed func() (again bool)) {
 	var events <-chan fsnotify.Event
 	var faults <-chan error
 	w, err := fsnotify.NewWatcher()
@@ -133,7 +134,9 @@ func watchFolder(ctx context.Context, dir string, last map[string]string, log *s
 				continue
 			}
 			last = now
-			changed()
+			if changed() {
+				last = nil
+			}
 		}
 	}
 }

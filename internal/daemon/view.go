@@ -55,14 +55,18 @@ func (d *Daemon) findings(app string) []rollout.Finding {
 		if len(lines) > 5 {
 			lines = append(lines[:5], fmt.Sprintf("and %d more", len(lines)-5))
 		}
-		head := "The folder cannot be read"
-		if errors.Is(d.problem, ErrDocuments) {
-			head = "The folder's documents are not understood"
+		head, remedy := "The folder cannot be read", "make it readable; it is tried again every few seconds"
+		var failed notInForce
+		switch {
+		case errors.Is(d.problem, ErrDocuments):
+			head, remedy = "The folder's documents are not understood", "correct the file; it is read again as soon as it is saved"
+		case errors.As(d.problem, &failed):
+			head, remedy = "The folder's documents could not be put in force", "see to what failed; it is tried again every few seconds"
 		}
 		out = append(out, rollout.Finding{
 			Level:  rollout.Warn,
 			What:   fmt.Sprintf("%s, so the last good ones stay in force: %s", head, strings.Join(lines, "; ")),
-			Remedy: "correct the file; it is read again as soon as it is saved",
+			Remedy: remedy,
 		})
 	}
 	if d.absent[app] {
