@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -66,7 +67,8 @@ func (d *Daemon) Deploy(ctx context.Context, ref httpapi.Ref, q httpapi.Deploy) 
 	}
 	name := doc.Metadata.Name
 	file := filepath.Join(d.deployDir(), fileName(p.name)+"-"+q.Version+".yaml")
-	header := fmt.Sprintf("# Made by `serin deploy %s --version %s`. A Deployment of this version in the folder takes its place.\n", p.name, q.Version)
+	maker := fmt.Sprintf("serin deploy %s --version %s", p.name, q.Version)
+	header := fmt.Sprintf("# Made by `%s`. A Deployment of this version in the folder takes its place.\n", maker)
 
 	// Understood first, kept second, in force third.
 	deployed, err := d.readDeployed()
@@ -75,6 +77,9 @@ func (d *Daemon) Deploy(ctx context.Context, ref httpapi.Ref, q httpapi.Deploy) 
 	}
 	key := deployedPrefix + filepath.Base(file)
 	before, replaced := deployed[key]
+	if by := madeBy(before); replaced && by != maker {
+		return httpapi.Deployed{}, &httpapi.Refusal{Why: fmt.Sprintf("%s would be called %s, and so is what `%s` has made (%s): give the version another name", q.Version, name, by, file)}
+	}
 	deployed[key] = header + string(b)
 	if before == deployed[key] {
 		return httpapi.Deployed{Name: name, File: file, Message: fmt.Sprintf("%s is deployed so already: nothing was changed.", q.Version)}, nil
@@ -100,6 +105,14 @@ func (d *Daemon) Deploy(ctx context.Context, ref httpapi.Ref, q httpapi.Deploy) 
 		verb = "was changed: a rollout from %s to what it is now starts as soon as its replicas are ready."
 	}
 	return httpapi.Deployed{Name: name, File: file, Message: fmt.Sprintf("%s "+verb, q.Version, stable.Label)}, nil
+}
+
+// madeBy is the command that made a file, as its first line says.
+func madeBy(file string) string {
+	line, _, _ := strings.Cut(file, "\n")
+	_, command, _ := strings.Cut(line, "`")
+	command, _, _ = strings.Cut(command, "`")
+	return cmp.Or(command, "somebody else")
 }
 
 func checkDeploy(q httpapi.Deploy) []string {
