@@ -8,7 +8,7 @@ export const project = path.resolve(here, '../..');
 export const chrome = process.env.CHROMIUM ?? '/usr/bin/chromium';
 
 /** How long a thing may take that is bound to happen: generous, for slow machines. */
-export const patience = 120_000;
+export const patience = 180_000;
 
 export async function until(what, holds, limit = patience) {
   const end = Date.now() + limit;

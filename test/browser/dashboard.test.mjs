@@ -1,10 +1,9 @@
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
-import { mkdtemp, readFile, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import { launch, until, visitor } from './browser.mjs';
+import { until } from './browser.mjs';
 import { approves, axe, looksAtAll, losesTheConnection, seesDecisionOf, seesPromoted, seesTakenBack, takesBackByKeyboard } from './people.mjs';
 import { serin, steps, World } from './world.mjs';
 
@@ -14,31 +13,23 @@ async function world(t, o) {
   return w;
 }
 
-test('the demo is watched from its first release to its last: a good one promoted, a bad one taken back', { timeout: 300_000 }, async (t) => {
-  const out = await mkdtemp(path.join(tmpdir(), 'sb-demo-'));
-  const demo = spawn(serin, ['demo', '--out', out], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const ended = new Promise((r) => demo.on('exit', r));
-  t.after(async () => {
-    if (demo.exitCode === null) demo.kill('SIGTERM');
-    await ended;
-    await rm(out, { recursive: true, force: true });
-  });
-  let said = '';
-  demo.stdout.on('data', (b) => (said += b));
-  const url = await until('the demo says where to watch', () => /watch it at (\S+)/.exec(said)?.[1]);
-
-  const b = await launch();
-  t.after(() => b.close());
-  const { page, wrong } = await visitor(b);
-  await page.goto(url);
+test('releases are watched to their end: a good one promoted, a bad one taken back', { timeout: 600_000 }, async (t) => {
+  const w = await world(t, { bad: 0.3 });
+  w.load();
+  const page = await w.browser();
+  await page.goto(w.url);
   assert.equal(new URL(page.url()).search, '', 'the token is out of the address');
   await page.getByRole('link', { name: /my-app/ }).click();
-  await seesPromoted(page, { version: 'v2', weights: ['5%', '25%', '50%', '75%', '100%'] });
+  await page.getByRole('heading', { name: 'v1 has all the traffic' }).waitFor();
+  await w.add('04-deployment-v2.yaml');
+  await seesPromoted(page, { version: 'v2', weights: ['10%', '50%', '100%'] });
+  await until('v2 is stable', async () => (await w.view()).phase === 'Idle');
+  await w.add('05-deployment-v3.yaml');
   await seesTakenBack(page, { version: 'v3', before: 'v2' });
-  assert.deepEqual(wrong, []);
+  assert.deepEqual(w.wrong, []);
 });
 
-test('a person approves, with a reason, and it goes on in their name', { timeout: 300_000 }, async (t) => {
+test('a person approves, with a reason, and it goes on in their name', { timeout: 600_000 }, async (t) => {
   const w = await world(t, { plan: steps.approval });
   w.load();
   const page = await w.browser();
@@ -56,7 +47,7 @@ test('a person approves, with a reason, and it goes on in their name', { timeout
   assert.deepEqual(w.wrong, []);
 });
 
-test('a person takes a release back, by the keyboard alone', { timeout: 300_000 }, async (t) => {
+test('a person takes a release back, by the keyboard alone', { timeout: 600_000 }, async (t) => {
   const w = await world(t, { plan: steps.long });
   w.load();
   const page = await w.browser({ reducedMotion: 'reduce' });
@@ -66,7 +57,7 @@ test('a person takes a release back, by the keyboard alone', { timeout: 300_000 
   assert.deepEqual(w.wrong, []);
 });
 
-test('the connection is lost, that is said, and nothing is missing after it is back', { timeout: 300_000 }, async (t) => {
+test('the connection is lost, that is said, and nothing is missing after it is back', { timeout: 600_000 }, async (t) => {
   const w = await world(t, { plan: steps.long });
   w.load();
   const page = await w.browser();
@@ -93,7 +84,7 @@ test('the connection is lost, that is said, and nothing is missing after it is b
   assert.deepEqual(w.wrong, []);
 });
 
-test('who may only look is shown no button, and refused what a page could send', { timeout: 300_000 }, async (t) => {
+test('who may only look is shown no button, and refused what a page could send', { timeout: 600_000 }, async (t) => {
   const w = await world(t, { plan: steps.long });
   w.load();
   await w.add('04-deployment-v2.yaml');
@@ -123,7 +114,7 @@ test('who may only look is shown no button, and refused what a page could send',
   await stranger.getByRole('button', { name: 'Take back' }).waitFor();
 });
 
-test('list and detail have no serious finding of axe, light and dark, wide and narrow', { timeout: 300_000 }, async (t) => {
+test('list and detail have no serious finding of axe, light and dark, wide and narrow', { timeout: 600_000 }, async (t) => {
   const w = await world(t, { plan: steps.approval });
   w.load();
   const page = await w.browser();
@@ -134,7 +125,7 @@ test('list and detail have no serious finding of axe, light and dark, wide and n
   assert.deepEqual(w.wrong, []);
 });
 
-test('an export is one file that shows how it was, from a disk, without a network', { timeout: 300_000 }, async (t) => {
+test('an export is one file that shows how it was, from a disk, without a network', { timeout: 600_000 }, async (t) => {
   const w = await world(t, { bad: 0.3 });
   w.load();
   const page = await w.browser();

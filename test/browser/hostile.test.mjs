@@ -9,7 +9,7 @@ import { launch, patience } from './browser.mjs';
 // processes, what people write - as markup, in every place where it is shown:
 // the list, the detail page, the dialog, an export. The page's policy would stop
 // a script too; here nothing may even be parsed as one.
-test('no text from outside is ever markup', { timeout: 300_000 }, async (t) => {
+test('no text from outside is ever markup', { timeout: 600_000 }, async (t) => {
   const { bin, remove } = await buildStage();
   t.after(remove);
   const stage = await openStage(bin, ['-hostile']);
@@ -71,7 +71,7 @@ test('no text from outside is ever markup', { timeout: 300_000 }, async (t) => {
 
 // The pages' own policy is tried too: what it forbids does not run even where
 // somebody got it into the page.
-test('what gets into the page does not run', { timeout: 300_000 }, async (t) => {
+test('what gets into the page does not run', { timeout: 600_000 }, async (t) => {
   const { bin, remove } = await buildStage();
   t.after(remove);
   const stage = await openStage(bin, ['-n', '3', '-active', '1']);

@@ -15,7 +15,7 @@ const plan = `steps:
       - {weight: 50%, hold: 20s}
       - {weight: 100%, hold: 10s}`;
 
-const w = await World.open({ plan, bad: 0.05 });
+const w = await World.open({ plan, bad: 0.05, shipped: true });
 const { bin, remove } = await buildStage();
 let stage;
 try {
