@@ -31,7 +31,7 @@ spec:
   workload: {versions: {selector: {matchLabels: {app: my-app}}, label: version}}
   traffic: [{istio: {virtualService: my-app-vs, destinationRule: my-app-dest, settle: 1s}}]
   strategy: {canary: {steps: [{weight: 20%, hold: 5s}, {weight: 50%, hold: 5s}, {weight: 100%, hold: 5s}]}}
-  analysis: {minRequests: 0, deadline: 20s}
+  analysis: {errorRate: {worseBy: 10pp}, latency: {quantile: 90, worseBy: 500%}, minRequests: 0, deadline: 2m}
   promotion: {bake: 5s}
 `
 
