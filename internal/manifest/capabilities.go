@@ -327,7 +327,7 @@ var virtualService = merge(map[string]capability{
 	"scheme.exact":     {how: used, why: "of the client's connection: http or https"},
 	"scheme.prefix":    {how: refused, why: "a scheme is matched exactly here"},
 	"scheme.regex":     {how: refused, why: "a scheme is matched exactly here"},
-	"headers.*":        {how: used, why: "exact, prefix, regex, or nothing: it is there; several values of one name are joined by a comma"},
+	"headers.*":        {how: used, why: "exact, prefix, regex, or nothing: it is there; several values of one name are joined by a comma; headers with _ in their name are dropped, so a condition on one is refused"},
 	"withoutHeaders.*": {how: used, why: "the request does not match if one of these does"},
 	"queryParams.*":    {how: used, why: "of a parameter that is there twice the first counts"},
 	"ignoreUriCase":    {how: used, why: "of exact and prefix"},
