@@ -87,8 +87,8 @@ spec:
       - {weight: 100%, hold: 2s}
   analysis:
     source: pods
-    errorRate: {worseBy: 5pp}
-    latency: {quantile: 90, worseBy: 500%}
+    errorRate: {worseBy: 10pp}
+    latency: {quantile: 50, worseBy: 1000%}
     minRequests: 20
     deadline: 60s
   promotion: {bake: 2s}
