@@ -238,7 +238,10 @@ func settled(t *testing.T, ns string, doc []byte) *history {
 	if err := the.Apply(t.Context(), ns, doc); err != nil {
 		t.Fatal(err)
 	}
-	until(t, ns, "v1 at rest", atRest("v1"))
+	// The Service's endpoints may come a moment after the pods.
+	until(t, ns, "v1 at rest, and answered for by all of its pods", func(s v1alpha1.RolloutStatus) bool {
+		return atRest("v1")(s) && s.Stable.Ready != nil && *s.Stable.Ready == 3
+	})
 	return h
 }
 
