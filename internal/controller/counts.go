@@ -16,7 +16,8 @@ import (
 // again takes nothing away.
 type counts struct {
 	mu     sync.Mutex
-	at     time.Time // of the last look that both versions answered
+	at     time.Time     // of the last look that both versions answered
+	every  time.Duration // from the one before to that
 	pods   map[string]float64
 	totals map[rollout.Revision]float64
 	last   map[rollout.Revision]time.Time
@@ -26,8 +27,12 @@ func newCounts() *counts {
 	return &counts{pods: map[string]float64{}, totals: map[rollout.Revision]float64{}, last: map[rollout.Revision]time.Time{}}
 }
 
-// fresh is how old a look may be and still say something about the split.
-const fresh = 5 * time.Second
+// How old a look may be and still say something about the split: two of the
+// intervals at which looks come, which from Prometheus are scrapes.
+const (
+	minFresh = 5 * time.Second
+	maxFresh = 2 * time.Minute
+)
 
 func (c *counts) add(res engine.Result) {
 	c.mu.Lock()
@@ -41,6 +46,9 @@ func (c *counts) add(res engine.Result) {
 		known = c.arm(canary, res.Sampled.Canary, res.At) && known
 	}
 	if known {
+		if !c.at.IsZero() {
+			c.every = res.At.Sub(c.at)
+		}
 		c.at = res.At
 	}
 	for r := range c.totals {
@@ -86,7 +94,7 @@ func (c *counts) arm(rev rollout.Revision, pods []analysis.Pod, at time.Time) bo
 func (c *counts) measured(context.Context) (istio.Measured, bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.at.IsZero() || time.Since(c.at) > fresh {
+	if c.at.IsZero() || time.Since(c.at) > min(maxFresh, max(minFresh, 2*c.every)) {
 		return istio.Measured{}, false
 	}
 	m := istio.Measured{Requests: map[rollout.Revision]float64{}, Last: map[rollout.Revision]time.Time{}}
