@@ -140,18 +140,40 @@ func (a *app) follow(doc *v1alpha1.Rollout) error {
 
 func (a *app) take(doc *v1alpha1.Rollout) error {
 	spec, cfg, err := a.specOf(doc)
-	if err != nil {
-		if doc.DeletionTimestamp == nil || a.doc == nil {
-			return err
-		}
-		// It is going: what is to be done about it does not need the rest of it.
-		last := a.doc.DeepCopy()
-		last.DeletionTimestamp, last.Generation = doc.DeletionTimestamp, doc.Generation
-		if spec, cfg, err = a.specOf(last); err != nil {
-			return err
-		}
-		doc = last
+	if err == nil {
+		return a.takeGood(doc, spec, cfg)
 	}
+	going := doc.DeletionTimestamp != nil
+	var last *v1alpha1.Rollout
+	switch {
+	case a.doc != nil && (going || a.engine == nil): // after a panic there is none
+		last = a.doc.DeepCopy()
+		last.DeletionTimestamp, last.Generation = doc.DeletionTimestamp, doc.Generation
+	case a.engine == nil && doc.Status.Phase != "" && doc.Status.Phase != v1alpha1.PhaseIdle:
+		last = bare(doc)
+	default:
+		return err
+	}
+	spec, cfg, lastErr := a.specOf(last)
+	if lastErr != nil {
+		return err
+	}
+	if lastErr = a.takeGood(last, spec, cfg); lastErr != nil || going {
+		return lastErr // what is to be done about what goes needs no more
+	}
+	return err
+}
+
+// bare is what a document that cannot be followed says of its objects. A process
+// that starts while a canary is out knows no other: it raises nothing, but a
+// canary that fails is taken back all the same, and commands are obeyed.
+func bare(doc *v1alpha1.Rollout) *v1alpha1.Rollout {
+	b := doc.DeepCopy()
+	b.Spec = v1alpha1.RolloutSpec{Suspend: true, Workload: b.Spec.Workload, Traffic: b.Spec.Traffic}
+	return b
+}
+
+func (a *app) takeGood(doc *v1alpha1.Rollout, spec rollout.Spec, cfg analysis.Config) error {
 	if a.engine == nil {
 		if err := a.c.contested(doc); err != nil {
 			return err

@@ -236,6 +236,56 @@ func TestAnInvalidDocument(t *testing.T) {
 	})
 }
 
+// A process that starts while a canary is out and the document cannot be
+// followed never saw the last good one. The canary is attended to all the same:
+// nothing is raised, commands are obeyed, a deletion gives the traffic back.
+func TestARestartUnderAnInvalidDocument(t *testing.T) {
+	for name, then := range map[string]func(w *world){
+		"Abort": func(w *world) {
+			w.must(w.api.Create(context.Background(), &v1alpha1.RolloutCommand{
+				ObjectMeta: metav1.ObjectMeta{Name: "abort-1", Namespace: ns},
+				Spec:       v1alpha1.RolloutCommandSpec{Rollout: "my-app", Verb: v1alpha1.VerbAbort, By: "alice", Reason: "smells"},
+			}))
+			w.until("it is over", w.idle)
+			if c := w.condition(v1alpha1.ConditionReady); c.Reason != v1alpha1.ReasonInvalid {
+				t.Errorf("at rest Ready is %+v", c)
+			}
+		},
+		"Delete": func(w *world) {
+			w.must(w.api.Delete(context.Background(), w.rollout()))
+			w.until("the Rollout is gone", func() bool {
+				return apierrors.IsNotFound(w.api.Get(context.Background(), w.key(), &v1alpha1.Rollout{}))
+			})
+		},
+		"Correct": func(w *world) {
+			w.edit(func(d *v1alpha1.Rollout) { d.Spec.Drift = "Obey" })
+			w.until("v2 is stable", func() bool { return w.idle() && w.stable() == "v2" })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				w.canary()
+				w.edit(func(d *v1alpha1.Rollout) { d.Spec.Drift = "Perhaps" })
+				w.c.forget(w.key()) // as a new process finds it
+				for range 60 {
+					w.pass()
+					time.Sleep(time.Second)
+				}
+				if got := w.weights(); got["v2"] != 5 {
+					t.Errorf("the route sends %v, want v2 at its 5", got)
+				}
+				if c := w.condition(v1alpha1.ConditionReady); c.Reason != v1alpha1.ReasonInvalid || !strings.Contains(c.Message, "spec.drift") {
+					t.Errorf("Ready is %+v", c)
+				}
+				then(w)
+				if got := w.weights(); name != "Correct" && got["v1"] != 100 {
+					t.Errorf("the route sends %v, want everything to v1", got)
+				}
+			})
+		})
+	}
+}
+
 func TestACommandIsObeyedOnceAndAnswered(t *testing.T) {
 	bubble(t, func(w *world) {
 		w.canary()
