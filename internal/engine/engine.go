@@ -402,7 +402,10 @@ func (e *Engine) carryOut(ctx context.Context, d rollout.Decision, before rollou
 		return nil, errors.Join(refused, e.route(ctx, d, obs.Route, wrote))
 	}
 
-	if err := e.save(ctx, d, now, wrote); err != nil {
+	// Where the route could not be read, its note tells nobody that another
+	// process decides by now: the store has to, before anything is written.
+	blind := d.Traffic != nil && obs.Route.Known == rollout.Unknown
+	if err := e.save(ctx, d, blind, now, wrote); err != nil {
 		err = fmt.Errorf("saving the state: %w", err)
 		switch {
 		case errors.Is(err, ErrConflict):
@@ -439,9 +442,9 @@ func (e *Engine) carryOut(ctx context.Context, d rollout.Decision, before rollou
 
 // save writes the decision to the store: at once when it matters, else when
 // enough has changed.
-func (e *Engine) save(ctx context.Context, d rollout.Decision, now time.Time, wrote *Wrote) error {
+func (e *Engine) save(ctx context.Context, d rollout.Decision, always bool, now time.Time, wrote *Wrote) error {
 	switch due := now.Sub(e.savedAt) >= e.opts.SaveEvery || now.Before(e.savedAt); {
-	case d.Save == rollout.SaveMust, e.unsaved:
+	case d.Save == rollout.SaveMust, e.unsaved, always:
 	case d.Save == rollout.SaveLazy && due:
 	case e.told > e.stored.Told && due && e.stored.Version != "":
 	default:
