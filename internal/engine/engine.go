@@ -172,7 +172,6 @@ func (e *Engine) Evidence() ([]byte, error) { return e.mind.Evidence() }
 // is valid all the same, and Wake says when to try again.
 func (e *Engine) Pass(ctx context.Context) (Result, error) {
 	loaded, loadErr := e.load(ctx)
-	var err error
 	if !e.loaded {
 		now := e.opts.Now().UTC()
 		e.failures++
@@ -183,9 +182,9 @@ func (e *Engine) Pass(ctx context.Context) (Result, error) {
 	now := e.opts.Now().UTC()
 	before := e.state
 	if len(past) > 0 {
-		if loaded, err = e.learn(past, loaded); err != nil {
-			readErr = errors.Join(readErr, err)
-		}
+		var learnErr error
+		loaded, learnErr = e.learn(past, loaded)
+		readErr = errors.Join(readErr, learnErr)
 	}
 	d, obs := e.mind.Think(before, obs, seen, now)
 	res := Result{At: now, Decided: true, Before: before, Seen: obs, Sampled: seen, Decision: d, Loaded: loaded}

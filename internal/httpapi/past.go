@@ -243,13 +243,13 @@ func (p *past) add(ref Ref, v RolloutView) {
 		return // at rest, and that is known
 	}
 	now := v.Time.UnixMilli()
-	last := int64(math.MinInt64)
+	last := int64(earliest)
 	if t.fine.n > 0 {
 		last = t.fineAt
 	}
 	switch {
 	case t.fine.n > 0 && now < last-1000: // not what its writers round
-		last = math.MinInt64
+		last = earliest
 		p.points -= t.size()
 		t.fine, t.coarse, t.rise = run{}, run{}, rise{}
 	case now < last+fineStep.Milliseconds()*9/10 && moving == t.moving && t.last != nil && sameFrame(t.last.view, v):

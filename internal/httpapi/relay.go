@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"github.com/serin-dev/serin/internal/rollout"
@@ -71,10 +70,14 @@ func (r *Relay) keepOnly(ctx context.Context) {
 	if err != nil {
 		return // the watch says so
 	}
+	listed := map[Ref]bool{}
+	for _, v := range there {
+		listed[Ref{v.Namespace, v.Name}] = true
+	}
 	here, _ := r.Views.List(ctx) // never fails
 	for _, v := range here {
-		if !slices.ContainsFunc(there, func(x RolloutView) bool { return x.Namespace == v.Namespace && x.Name == v.Name }) {
-			r.Remove(Ref{v.Namespace, v.Name})
+		if ref := (Ref{v.Namespace, v.Name}); !listed[ref] {
+			r.Remove(ref)
 		}
 	}
 }

@@ -76,7 +76,7 @@ func (r *run) points(from int64) []point {
 	for k+1 < len(r.blocks) && r.blocks[k+1].first <= from {
 		k++
 	}
-	if k < len(r.blocks) && k+1 == len(r.blocks) && len(r.tail) > 0 && r.tail[0].at <= from {
+	if k+1 == len(r.blocks) && len(r.tail) > 0 && r.tail[0].at <= from {
 		k++
 	}
 	out := make([]point, 0, r.n)
