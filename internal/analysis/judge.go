@@ -1,6 +1,7 @@
 package analysis
 
 import (
+	"cmp"
 	"math"
 	"time"
 )
@@ -116,7 +117,7 @@ func (j *Judge) Explain(r *Report) {
 		return
 	}
 	if j.cfg.None {
-		r.Sentence = "Not judged, as the document asks: " + orElse(j.cfg.NoneReason, "no reason given") + "."
+		r.Sentence = "Not judged, as the document asks: " + cmp.Or(j.cfg.NoneReason, "no reason given") + "."
 		return
 	}
 	r.Figures = j.figures(a.now)

@@ -248,10 +248,3 @@ func wilson(k, n float64) (lo, hi float64) {
 	w := z / (1 + z*z/n) * math.Sqrt(p*(1-p)/n+z*z/(4*n*n))
 	return math.Max(0, c-w), math.Min(1, c+w)
 }
-
-func orElse(s, other string) string {
-	if s == "" {
-		return other
-	}
-	return s
-}

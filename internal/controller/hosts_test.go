@@ -50,25 +50,7 @@ func (w *world) endpoints() {
 }
 
 // hosts are the weights by host.
-func (w *world) hosts() string {
-	vs := raw(routeKind)
-	w.must(w.api.Get(context.Background(), types.NamespacedName{Namespace: ns, Name: "my-app-vs"}, vs))
-	out := map[string]int64{}
-	http, _, _ := unstructured.NestedSlice(vs.Object, "spec", "http")
-	for _, r := range http {
-		parts, _ := r.(map[string]any)["route"].([]any)
-		for _, p := range parts {
-			d, _ := p.(map[string]any)
-			host, _, _ := unstructured.NestedString(d, "destination", "host")
-			n, there := d["weight"].(int64)
-			if !there {
-				n = 100
-			}
-			out[host] += n
-		}
-	}
-	return fmt.Sprint(out)
-}
+func (w *world) hosts() string { return fmt.Sprint(w.sent("host", 100)) }
 
 // One Service for each version: a version whose Service is not there yet waits
 // and says so; its pods count when they are behind their own Service, which the

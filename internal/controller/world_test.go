@@ -288,7 +288,11 @@ func (w *world) condition(kind string) metav1.Condition {
 }
 
 // weights are what the route sends, by subset.
-func (w *world) weights() map[string]int64 {
+func (w *world) weights() map[string]int64 { return w.sent("subset", 0) }
+
+// sent is the same by any part of the destinations; one that has no weight counts
+// as alone.
+func (w *world) sent(by string, alone int64) map[string]int64 {
 	vs := raw(routeKind)
 	w.must(w.api.Get(context.Background(), types.NamespacedName{Namespace: ns, Name: "my-app-vs"}, vs))
 	out := map[string]int64{}
@@ -297,9 +301,12 @@ func (w *world) weights() map[string]int64 {
 		parts, _ := r.(map[string]any)["route"].([]any)
 		for _, p := range parts {
 			d, _ := p.(map[string]any)
-			subset, _, _ := unstructured.NestedString(d, "destination", "subset")
-			n, _ := d["weight"].(int64)
-			out[subset] += n
+			to, _, _ := unstructured.NestedString(d, "destination", by)
+			n, there := d["weight"].(int64)
+			if !there {
+				n = alone
+			}
+			out[to] += n
 		}
 	}
 	return out

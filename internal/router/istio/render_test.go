@@ -319,6 +319,35 @@ func skeleton(o map[string]any, v View) string {
 	return string(raw)
 }
 
+// renders writes a split. carried: a route holds it now, with its weights and
+// its note, and to write it again would change nothing. What is refused leaves
+// everything as it was.
+func renders(t *rapid.T, vs map[string]any, want rollout.Traffic, view View) (after map[string]any, wrote, carried bool) {
+	before := clone(vs)
+	p, err := Render(vs, want, view)
+	if err != nil {
+		if !errors.Is(err, engine.ErrRefused) || !same(before, vs) {
+			t.Fatal(err)
+		}
+		return vs, false, false
+	}
+	vs = apply(t, vs, p)
+	if again, err := Render(vs, want, view); err != nil || len(again) > 0 {
+		t.Fatalf("a second time: %v, error %v\nobject %v", again, err, vs)
+	}
+	got, ok := Parse(vs, view)
+	if !ok {
+		if len(p) > 0 {
+			t.Fatal("something was written where no route carries the split")
+		}
+		return vs, false, false
+	}
+	if !maps.Equal(got.Weights, want.Weights()) || got.Note == nil || !sameNote(got.Note, want.Note()) {
+		t.Fatalf("holds %v with note %+v, want %v with %+v\nobject %v", got.Weights, got.Note, want.Weights(), want.Note(), vs)
+	}
+	return vs, len(p) > 0, true
+}
+
 func TestAnyRouteAnySplit(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		vs := drawVirtualService(t)
@@ -345,30 +374,10 @@ func TestAnyRouteAnySplit(t *testing.T) {
 			if p := RenderRule(dr, want, view); len(p) > 0 {
 				t.Fatalf("the rule is patched again: %v", p)
 			}
-			p, err := Render(vs, want, view)
-			if err != nil {
-				if !errors.Is(err, engine.ErrRefused) {
-					t.Fatal(err)
-				}
+			after, wrote, carried := renders(t, vs, want, view)
+			vs, noted = after, noted || wrote
+			if !carried {
 				continue
-			}
-			vs = apply(t, vs, p)
-			noted = noted || len(p) > 0
-			if again, err := Render(vs, want, view); err != nil || len(again) > 0 {
-				t.Fatalf("a second time: %v, error %v\nobject %v", again, err, vs)
-			}
-			got, ok := Parse(vs, view)
-			if !ok {
-				if len(p) > 0 {
-					t.Fatal("something was written where no route carries the split")
-				}
-				continue
-			}
-			if !maps.Equal(got.Weights, want.Weights()) {
-				t.Fatalf("holds %v, want %v\nobject %v", got.Weights, want.Weights(), vs)
-			}
-			if got.Note == nil || !sameNote(got.Note, want.Note()) {
-				t.Fatalf("note %+v, want %+v", got.Note, want.Note())
 			}
 			for _, s := range view.carrying(vs) {
 				own, third := s.sums()
