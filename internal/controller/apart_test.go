@@ -89,6 +89,28 @@ func TestTwoRolloutsForOneRoute(t *testing.T) {
 	})
 }
 
+// The same where the newer one is edited onto the route of the older one: what
+// it said before stays in force.
+func TestARolloutEditedOntoAnothersRoute(t *testing.T) {
+	bubble(t, func(w *world) {
+		second := w.second("b-vs")
+		w.reconcile(second)
+		doc := &v1alpha1.Rollout{}
+		w.must(w.api.Get(context.Background(), second, doc))
+		doc.Spec.Traffic[0].Istio.VirtualService = "my-app-vs"
+		doc.Generation++
+		w.must(w.api.Update(context.Background(), doc))
+		for range 3 {
+			if s := w.reconcile(second); !strings.Contains(s.Message, "my-app-vs is split by Rollout my-app, which is older") {
+				t.Errorf("it says %q", s.Message)
+			}
+		}
+		if got := w.c.app(second).routes(); len(got) != 1 || got[0].Name != "b-vs" {
+			t.Errorf("it follows %v", got)
+		}
+	})
+}
+
 // Two Rollouts for the same Deployments: neither moves traffic.
 func TestTwoRolloutsForOneDeployment(t *testing.T) {
 	bubble(t, func(w *world) {

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -174,25 +175,60 @@ func bare(doc *v1alpha1.Rollout) *v1alpha1.Rollout {
 }
 
 func (a *app) takeGood(doc *v1alpha1.Rollout, spec rollout.Spec, cfg analysis.Config) error {
-	if a.engine == nil {
-		if err := a.c.contested(doc); err != nil {
+	goes := doc.DeletionTimestamp != nil
+	begins := a.engine == nil
+	if begins {
+		followed := a.followed(doc)
+		if err := a.c.contested(followed); err != nil {
 			return err
 		}
-		if err := a.begin(doc, spec, cfg); err != nil {
+		if err := a.begin(followed, spec, cfg); err != nil {
 			return err
 		}
-	} else {
+		a.spec, a.doc, a.deleted, a.pending = &spec, followed, goes, nil
+		a.store.Follow(doc.Generation)
+		a.checks.follow(doc)
+	}
+	if !sameObjects(a.doc, doc) {
+		if err := a.c.contested(doc); err != nil && !goes {
+			return err
+		}
+		a.pending = doc.DeepCopy()
+	}
+	if !begins {
 		if err := a.engine.Respec(spec, cfg); err != nil {
 			a.log.Warn("taking the edited document", "err", err)
 		}
-		if !sameObjects(a.doc, doc) {
-			a.pending = doc.DeepCopy()
-		}
 	}
-	a.spec, a.doc, a.deleted = &spec, doc.DeepCopy(), doc.DeletionTimestamp != nil
+	a.spec, a.doc, a.deleted = &spec, doc.DeepCopy(), goes
 	a.store.Follow(doc.Generation)
 	a.checks.follow(doc)
 	return nil
+}
+
+// objects is the part of a document that takes effect at rest only, as it is
+// kept in the status of a rollout under way.
+type objects struct {
+	Workload v1alpha1.Workload  `json:"workload"`
+	Traffic  []v1alpha1.Traffic `json:"traffic"`
+}
+
+// followed is the document with the objects that the rollout under way is
+// about, for a process that starts in the middle of it: those of the document
+// may be other ones by now, and the split is in these.
+func (a *app) followed(doc *v1alpha1.Rollout) *v1alpha1.Rollout {
+	out := doc.DeepCopy()
+	kept := doc.Status.Objects
+	if kept == nil {
+		return out
+	}
+	var o objects
+	if err := json.Unmarshal(kept.Raw, &o); err != nil || o.Workload.Versions == nil || len(o.Traffic) == 0 {
+		a.log.Warn("status.objects cannot be read: those of the document are followed", "err", err)
+		return out
+	}
+	out.Spec.Workload, out.Spec.Traffic = o.Workload, o.Traffic
+	return out
 }
 
 // specOf is the document in the core's terms, if this host can follow it.
@@ -306,6 +342,7 @@ func (a *app) adapt(doc *v1alpha1.Rollout) error {
 		a.pods = a.c.watch(a.key.Namespace, selector, a.wake)
 	}
 	a.adapters = next
+	a.store.Objects([]byte(jsonOf(objects{doc.Spec.Workload, doc.Spec.Traffic})))
 	a.c.index.set(a.key, about{selector: selector, routes: a.routes(), rules: a.rules(), byService: a.router.ByService()})
 	return nil
 }

@@ -396,18 +396,42 @@ func TestEventsAreIdempotent(t *testing.T) {
 	})
 }
 
-// Edited traffic takes effect at rest, not under a canary that runs.
+// Edited traffic takes effect at rest, not under a canary that runs, whoever
+// goes on with it.
 func TestOtherObjectsTakeEffectAtRest(t *testing.T) {
-	bubble(t, func(w *world) {
-		w.canary()
-		w.edit(func(d *v1alpha1.Rollout) { d.Spec.Traffic[0].Istio.VirtualService = "another" })
-		w.until("v2 is stable", func() bool { return w.stable() == "v2" && w.idle() })
-		w.pass()
-		w.pass()
-		if got := w.c.app(w.key()).routes(); len(got) != 1 || got[0].Name != "another" {
-			t.Errorf("at rest the routes are %v", got)
-		}
-	})
+	for name, meanwhile := range map[string]func(w *world){
+		"the same process": func(w *world) {},
+		"a new process":    func(w *world) { w.c.forget(w.key()) },
+		"after a mistake": func(w *world) {
+			w.c.trip = func(types.NamespacedName) { panic("index out of range") }
+			w.pass()
+			w.c.trip = nil
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				w.canary()
+				w.edit(func(d *v1alpha1.Rollout) { d.Spec.Traffic[0].Istio.VirtualService = "another" })
+				meanwhile(w)
+				w.pass()
+				if got := w.c.app(w.key()).routes(); len(got) != 1 || got[0].Name != "my-app-vs" {
+					t.Errorf("under the canary the routes are %v", got)
+				}
+				w.until("v2 is stable", func() bool { return w.stable() == "v2" && w.idle() })
+				if got := w.weights(); got["v2"] != 100 {
+					t.Errorf("the route sends %v, want everything to v2", got)
+				}
+				w.pass()
+				w.pass()
+				if got := w.c.app(w.key()).routes(); len(got) != 1 || got[0].Name != "another" {
+					t.Errorf("at rest the routes are %v", got)
+				}
+				if kept := w.rollout().Status.Objects; kept != nil {
+					t.Errorf("at rest the status keeps %s", kept.Raw)
+				}
+			})
+		})
+	}
 }
 
 func TestMetricsGoWithTheirObject(t *testing.T) {

@@ -22,7 +22,7 @@ func (c *Controller) farewell(ctx context.Context) {
 	}
 	var last []<-chan struct{}
 	for _, a := range c.all() {
-		if moves(a.state()) {
+		if a.state().Moves() {
 			last = append(last, a.lastPass())
 			a.wake()
 		}

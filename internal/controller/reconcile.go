@@ -156,7 +156,7 @@ func (a *app) reconcile(ctx context.Context, doc *v1alpha1.Rollout) time.Duratio
 // traffic back is not there and cannot be written.
 func (a *app) held(ctx context.Context, doc *v1alpha1.Rollout, has bool) bool {
 	st := a.state()
-	if has || doc.DeletionTimestamp != nil || !moves(st) {
+	if has || doc.DeletionTimestamp != nil || !st.Moves() {
 		return false
 	}
 	if err := a.setFinalizer(ctx, doc, true); err != nil {
@@ -164,11 +164,6 @@ func (a *app) held(ctx context.Context, doc *v1alpha1.Rollout, has bool) bool {
 		return st.Granted == 0 && st.Phase == rollout.Preparing
 	}
 	return false
-}
-
-// moves says whether traffic is, or is about to be, other than at rest.
-func moves(st rollout.State) bool {
-	return st.Phase != "" && st.Phase != rollout.Idle || len(st.Leaving) > 0
 }
 
 func (a *app) state() rollout.State {
@@ -182,7 +177,7 @@ func (a *app) state() rollout.State {
 
 func (a *app) restful() bool {
 	st := a.state()
-	return st.Phase == rollout.Idle && !moves(st)
+	return st.Phase == rollout.Idle && !st.Moves()
 }
 
 // pass does the engine's pass and what hangs on it.
@@ -222,7 +217,7 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 			a.log.Warn("restoring an autoscaler", "err", err)
 		}
 	}
-	if moves(res.State) {
+	if res.State.Moves() {
 		if err := a.pods.start(ctx); err != nil {
 			a.log.Warn("watching pods", "err", err)
 		}
@@ -242,11 +237,11 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 		} else {
 			return 0
 		}
-	case moves(res.State) && !has:
+	case res.State.Moves() && !has:
 		if err := a.setFinalizer(ctx, doc, true); err != nil {
 			sooner(soon)
 		}
-	case !moves(res.State) && has:
+	case !res.State.Moves() && has:
 		if err := a.setFinalizer(ctx, doc, false); err != nil {
 			sooner(soon)
 		}
@@ -312,7 +307,7 @@ func (a *app) ending(ctx context.Context, doc *v1alpha1.Rollout, res engine.Resu
 	switch {
 	case !has:
 		return 0
-	case !moves(res.State) && len(res.Decision.Scale) == 0:
+	case !res.State.Moves() && len(res.Decision.Scale) == 0:
 		why = "traffic is as it is at rest, and nothing is owed to anybody"
 	case res.Seen.Route.Known == rollout.Absent:
 		why = "the route is gone, and the split with it"
@@ -327,7 +322,7 @@ func (a *app) ending(ctx context.Context, doc *v1alpha1.Rollout, res engine.Resu
 }
 
 func (a *app) letGo(ctx context.Context, doc *v1alpha1.Rollout, why string) time.Duration {
-	if a.engine != nil && !moves(a.state()) {
+	if a.engine != nil && !a.state().Moves() {
 		// Nobody reads our notes any more.
 		if err := a.router.Release(ctx); err != nil {
 			a.log.Warn("taking our notes off the routes", "err", err)

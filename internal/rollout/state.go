@@ -99,6 +99,11 @@ func nilIfEmpty[T any](s []T) []T {
 	return s
 }
 
+// Moves says whether traffic is, or is about to be, other than at rest.
+func (s State) Moves() bool {
+	return s.Phase != "" && s.Phase != Idle || len(s.Leaving) > 0
+}
+
 // FailedRevisions are those that get no traffic until a person says retry.
 func (s State) FailedRevisions() []Revision {
 	var out []Revision

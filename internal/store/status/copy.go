@@ -126,7 +126,7 @@ func unpack(st v1alpha1.RolloutStatus) (engine.Saved, error) {
 
 // keep leaves in next what belongs to the copy.
 func keep(next *v1alpha1.RolloutStatus, last v1alpha1.RolloutStatus) {
-	next.State, next.Told, next.Copy = last.State, last.Told, last.Copy
+	next.State, next.Objects, next.Told, next.Copy = last.State, last.Objects, last.Told, last.Copy
 	next.N, next.Decisions, next.History = last.N, last.Decisions, last.History
 	if last.Evidence != nil {
 		if next.Evidence == nil {

@@ -11,6 +11,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -36,6 +37,7 @@ type Store struct {
 
 	mu         sync.Mutex
 	generation int64
+	objects    []byte                 // what a rollout follows, as JSON; nil: not said
 	pass       Pass                   // the last that was decided
 	known      bool                   // last says something
 	last       v1alpha1.RolloutStatus // as it stands, as far as we have read or written it
@@ -54,6 +56,15 @@ func (s *Store) Follow(generation int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.generation = generation
+}
+
+// Objects says what the passes from now on are about, as a JSON object: it
+// stands in the status as long as a rollout is under way, so that a process
+// that starts in the middle of it knows, whatever the document says by then.
+func (s *Store) Objects(raw []byte) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.objects = raw
 }
 
 // Policy is decide, overheard: what it was given and what it said is what the
@@ -173,6 +184,9 @@ func (s *Store) Save(ctx context.Context, saved engine.Saved) (string, error) {
 		pass.Time = time.Now().UTC()
 	}
 	next := Readable(pass, s.last)
+	if saved.State.Moves() && len(s.objects) > 0 {
+		next.Objects = &runtime.RawExtension{Raw: s.objects}
+	}
 	if err := pack(&next, saved); err != nil {
 		return "", fmt.Errorf("the status of rollout %s: %w", s.key, err)
 	}
