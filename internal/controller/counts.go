@@ -97,7 +97,7 @@ func (c *counts) measured(context.Context) (istio.Measured, bool) {
 	if c.at.IsZero() || time.Since(c.at) > min(maxFresh, max(minFresh, 2*c.every)) {
 		return istio.Measured{}, false
 	}
-	m := istio.Measured{Requests: map[rollout.Revision]float64{}, Last: map[rollout.Revision]time.Time{}}
+	m := istio.Measured{At: c.at, Requests: map[rollout.Revision]float64{}, Last: map[rollout.Revision]time.Time{}}
 	for r, n := range c.totals {
 		m.Requests[r], m.Last[r] = n, c.last[r]
 	}

@@ -524,6 +524,27 @@ var hardCases = []hardCase{
 		b.run(20 * time.Second)
 		b.want(b.st.Phase == Idle, "never gone")
 	}},
+	{20, "QuietIsReadNotAssumed", "A count that was not renewed says nothing of the time since: scrapes may be half a minute apart.", func(t *testing.T) {
+		b := newBench(t)
+		b.noReceipt = true
+		b.obs.Route.HasReceipt = false
+		b.obs.Route.Counted = b.now
+		b.canary(Whole)
+		promoted(b)
+		for i := range 100 { // somebody calls v1 around the route
+			if i%30 == 0 {
+				b.obs.Route.Counted = b.now
+				b.obs.Route.Requests[v1] += 30
+			}
+			b.tick(time.Second)
+		}
+		b.want(b.w(v1).Replicas == 3 && b.count(EvMentioned) == 1, "retired while called")
+		b.run(time.Minute)
+		b.want(b.w(v1).Replicas == 3, "retired on a count that was not renewed")
+		b.obs.Route.Counted = b.now
+		b.run(3 * time.Second)
+		b.want(b.w(v1).Replicas == 0, "never gone")
+	}},
 	{20, "SupersedingNeverWaitsLonger", "The drain timeout bounds it.", at(2500, func(b *bench) {
 		b.obs.Route.InFlight[v2] = 1
 		b.add(load(v3, 2, b.now))

@@ -243,7 +243,9 @@ func (p *pass) unsee() {
 	}
 }
 
-func (l *Leaving) unsee() { l.ZeroSince, l.Waited, l.Quiet, l.Gone = time.Time{}, 0, 0, false }
+func (l *Leaving) unsee() {
+	l.ZeroSince, l.Waited, l.Quiet, l.Unread, l.Gone = time.Time{}, 0, 0, 0, false
+}
 
 // clock lets observed time count: live, not paused, no gap.
 func (p *pass) clock(live bool) {
@@ -389,7 +391,7 @@ func (p *pass) drain(l *Leaving, live, bounded bool) {
 		l.unsee()
 	}
 	if c := r.Requests[l.Revision]; l.Gone && r.Known == Present && r.Measured && !r.HasReceipt && c != l.LastCount {
-		l.Gone, l.Quiet, l.LastCount = false, 0, c // quiet for a while is not gone
+		l.Gone, l.Quiet, l.Unread, l.LastCount = false, 0, 0, c // quiet for a while is not gone
 	}
 	if l.Gone {
 		return
@@ -398,10 +400,15 @@ func (p *pass) drain(l *Leaving, live, bounded bool) {
 		return
 	}
 	if l.ZeroSince.IsZero() {
-		l.ZeroSince, l.LastCount = p.now, r.Requests[l.Revision]
+		l.ZeroSince, l.LastCount, l.Counted = p.now, r.Requests[l.Revision], r.Counted
 	} else {
 		l.Waited += p.tick
-		l.Quiet += p.tick
+		l.Unread += p.tick
+	}
+	// A count that was not renewed says nothing of the time since: scrapes may be
+	// half a minute apart.
+	if r.Counted.IsZero() || !r.Counted.Equal(l.Counted) {
+		l.Quiet, l.Unread, l.Counted = l.Quiet+l.Unread, 0, r.Counted
 	}
 	idle := r.InFlight == nil || r.InFlight[l.Revision] == 0
 	switch {

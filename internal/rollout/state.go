@@ -81,7 +81,8 @@ func essence(s State) State {
 	s.Schema = 0
 	for _, ls := range [][]Leaving{s.Leaving, s.Retiring} {
 		for i := range ls {
-			ls[i].LastCount, ls[i].Waited, ls[i].Quiet = 0, 0, 0
+			ls[i].LastCount, ls[i].Waited, ls[i].Quiet, ls[i].Unread = 0, 0, 0, 0
+			ls[i].Counted = time.Time{}
 		}
 	}
 	s.Plan, s.Pauses, s.Approvals = nilIfEmpty(s.Plan), nilIfEmpty(s.Pauses), nilIfEmpty(s.Approvals)

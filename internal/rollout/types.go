@@ -228,6 +228,7 @@ type Route struct {
 	// Measured: the maps below say something (a missing key is 0 then).
 	Measured bool                   `json:"measured,omitempty"`
 	Requests map[Revision]float64   `json:"requests,omitempty"` // cumulative, since any fixed point
+	Counted  time.Time              `json:"counted,omitzero"`   // when Requests were last renewed; zero: at this look
 	InFlight map[Revision]int       `json:"inFlight,omitzero"`  // nil: not known
 	Last     map[Revision]time.Time `json:"last,omitzero"`      // last request seen; nil: not known
 }
@@ -477,10 +478,12 @@ type Leaving struct {
 	Due       time.Time `json:"due,omitzero"`       // retireAfter
 	ZeroSince time.Time `json:"zeroSince,omitzero"` // weight 0 seen in force
 	LastCount float64   `json:"lastCount"`
+	Counted   time.Time `json:"counted,omitzero"` // the renewal that LastCount is of
 	// Clocks that run in small steps only, so that neither a jump of the clock
 	// nor a gap ends a wait.
 	Waited time.Duration `json:"waited,omitempty"` // since ZeroSince
-	Quiet  time.Duration `json:"quiet,omitempty"`  // since the last look in which requests still came
+	Quiet  time.Duration `json:"quiet,omitempty"`  // between renewals of the count that did not change it
+	Unread time.Duration `json:"unread,omitempty"` // since the last renewal
 	Gone   bool          `json:"gone,omitempty"`
 }
 

@@ -72,6 +72,9 @@ func (w *World) imagine() {
 		r.lag = pick(w, 0, 0, time.Second)
 	}
 	r.proxies = make([]proxy, n)
+	if r.measured && !r.receipt && w.chance(0.3) {
+		r.every = w.between(2*time.Second, 40*time.Second)
+	}
 	r.perSecond = pick(w, 0.2, 5, 50, 500)
 	r.answering = pick(w, 50*time.Millisecond, 50*time.Millisecond, 3*time.Second, 90*time.Second)
 

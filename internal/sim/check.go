@@ -174,7 +174,7 @@ func (v *view) checkRaise(want rollout.Traffic, had rollout.Weight, st rollout.S
 		}
 		// A proxy that is slower than the document says shows by its requests.
 		waited := w.now.Sub(v.route.zeroAt[rev])
-		shown := waited < w.spec.Settle || (w.route.lag <= w.spec.Settle && v.route.at.Sub(v.route.lastSent[rev]) < w.spec.Quiet)
+		shown := waited < w.spec.Settle || (w.route.lag <= w.spec.Settle && v.route.counted.Sub(v.route.lastSent[rev]) < w.spec.Quiet)
 		early := waited < w.spec.DrainTimeout && !retiring
 		switch {
 		case v.route.written.of(rev) > 0, early && v.route.sending[rev] && shown:
@@ -241,8 +241,10 @@ func (v *view) checkGone(rev rollout.Revision) {
 		return
 	}
 	switch {
-	case r.sending[rev] && w.route.sends(rev) && (waited < w.spec.Settle || (w.route.measured && r.at.Sub(r.lastSent[rev]) < w.spec.Quiet)):
+	case r.sending[rev] && w.route.sends(rev) && (waited < w.spec.Settle || (w.route.measured && r.counted.Sub(r.lastSent[rev]) < w.spec.Quiet)):
 		w.failf("I3", "%s is to be taken away %s after its weight became 0, and a proxy still sends to it", rev, waited)
+	case w.route.outside == rev && w.route.measured:
+		w.failf("I3", "%s is to be taken away %s after its weight became 0, and somebody calls it around the route", rev, waited)
 	case w.route.receipt && r.inFlight[rev] && w.route.of(rev).busyTill.After(w.now):
 		w.failf("I3", "%s is to be taken away %s after its weight became 0, and requests are in flight", rev, waited)
 	}

@@ -155,7 +155,7 @@ func (w *World) restlessIdle(st rollout.State, status rollout.Status) string {
 	if left || w.spec.Deleted {
 		return ""
 	}
-	if x := w.route.config.split; len(x) != 1 || x[0].rev != st.Stable.Revision {
+	if x := w.route.config.read(); len(x) != 1 || x[0].rev != st.Stable.Revision {
 		if status.Stalled != "" {
 			return ""
 		}

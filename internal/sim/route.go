@@ -66,6 +66,25 @@ type config struct {
 	keep  []rollout.Revision
 }
 
+// read is the split as the adapters read it: what is written is a label, and it
+// stands for the revision that the note beside it was made for, also when that
+// one has got another name since.
+func (c config) read() split {
+	if c.note == nil {
+		return c.split
+	}
+	m := make(map[rollout.Revision]rollout.Weight, len(c.split))
+	for _, x := range c.split {
+		for _, r := range []rollout.Revision{c.note.Canary, c.note.Stable} {
+			if r.Label() == x.rev.Label() {
+				x.rev = r
+			}
+		}
+		m[x.rev] += x.w
+	}
+	return splitOf(m)
+}
+
 // proxy is one of those that carry the traffic. Each learns of a new
 // configuration after a time of its own.
 type proxy struct {
@@ -89,6 +108,13 @@ type versionTraffic struct {
 	byHand   bool      // somebody else than Serin gave it its last first share
 }
 
+// counts are what was scraped of the traffic, and when.
+type counts struct {
+	at       time.Time
+	requests map[rollout.Revision]float64
+	last     map[rollout.Revision]time.Time // of the last request
+}
+
 // route is the routing object and the data plane behind it.
 type route struct {
 	exists  bool
@@ -105,10 +131,12 @@ type route struct {
 	lag       time.Duration // the longest time until a proxy has a write
 	perSecond float64
 	answering time.Duration // how long a request takes
+	every     time.Duration // between two scrapes of the counts; 0: they are read at each look
 	outside   rollout.Revision
 	// called directly, around the route, as long as somebody is there
 
-	last []config // earlier contents, for tools that put them back
+	counts counts   // as last scraped
+	last   []config // earlier contents, for tools that put them back
 }
 
 func (r *route) of(rev rollout.Revision) *versionTraffic {
@@ -222,6 +250,7 @@ func (r *route) sends(rev rollout.Revision) bool {
 // routeSnap is one look at the route, with what was true at that instant.
 type routeSnap struct {
 	at       time.Time
+	counted  time.Time
 	version  int
 	seen     rollout.Route
 	written  split
@@ -235,16 +264,16 @@ func (r *route) snap(now time.Time) *routeSnap {
 	r.serve(now)
 	s := &routeSnap{at: now, version: r.version}
 	s.sending, s.inFlight = map[rollout.Revision]bool{}, map[rollout.Revision]bool{}
-	s.lastSent, s.zeroAt = map[rollout.Revision]time.Time{}, map[rollout.Revision]time.Time{}
+	s.zeroAt = map[rollout.Revision]time.Time{}
 	for i := range r.proxies {
 		for _, x := range r.proxies[i].inForce {
 			s.sending[x.rev] = true
 		}
 	}
-	requests, inFlight, last := map[rollout.Revision]float64{}, map[rollout.Revision]int{}, map[rollout.Revision]time.Time{}
+	inFlight, requests, last := map[rollout.Revision]int{}, map[rollout.Revision]float64{}, map[rollout.Revision]time.Time{}
 	for rev, t := range r.traffic {
 		s.inFlight[rev] = t.busyTill.After(now)
-		s.lastSent[rev], s.zeroAt[rev] = t.last, t.zeroAt
+		s.zeroAt[rev] = t.zeroAt
 		requests[rev] = float64(int(t.requests))
 		if s.inFlight[rev] {
 			inFlight[rev] = 1
@@ -253,6 +282,10 @@ func (r *route) snap(now time.Time) *routeSnap {
 			last[rev] = t.last
 		}
 	}
+	if r.counts.at.IsZero() || now.Sub(r.counts.at) >= r.every {
+		r.counts = counts{now, requests, last}
+	}
+	s.counted, s.lastSent = r.counts.at, r.counts.last
 	if !r.exists {
 		s.seen = rollout.Route{Known: rollout.Absent}
 		return s
@@ -262,10 +295,13 @@ func (r *route) snap(now time.Time) *routeSnap {
 	if r.config.note != nil {
 		n := *r.config.note
 		n.Condemned = slices.Clone(n.Condemned)
-		s.seen.Note = &n
+		s.seen.Note, s.seen.Weights = &n, r.config.read().weights()
 	}
 	if r.measured {
-		s.seen.Measured, s.seen.Requests, s.seen.Last = true, requests, last
+		s.seen.Measured, s.seen.Requests, s.seen.Last = true, r.counts.requests, r.counts.last
+		if r.every > 0 {
+			s.seen.Counted = r.counts.at
+		}
 	}
 	if r.receipt {
 		s.seen.HasReceipt, s.seen.InFlight = true, inFlight
@@ -293,6 +329,7 @@ func (r *route) rename(from, to rollout.Revision) {
 		r.traffic[to] = t
 		delete(r.traffic, from)
 	}
+	r.counts = counts{} // scraped by label, and read under the new name
 	change := func(s split) split {
 		m := s.weights()
 		if x, ok := m[from]; ok {

@@ -28,6 +28,7 @@ const Group = "networking.istio.io"
 type Measured struct {
 	Requests map[rollout.Revision]float64   // cumulative, since any fixed point
 	Last     map[rollout.Revision]time.Time // nil: not known
+	At       time.Time                      // when Requests were last renewed; zero: now
 }
 
 // Config is what a Router needs. Client reads and writes; it may read from a
@@ -226,7 +227,7 @@ func (r *Router) Observe(ctx context.Context) (rollout.Route, error) {
 	}
 	if r.cfg.Measure != nil && whole {
 		if m, ok := r.cfg.Measure(ctx); ok {
-			out.Measured, out.Requests, out.Last = true, m.Requests, m.Last
+			out.Measured, out.Requests, out.Last, out.Counted = true, m.Requests, m.Last, m.At
 		}
 	}
 	return out, nil
