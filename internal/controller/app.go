@@ -56,7 +56,8 @@ type app struct {
 	wrong      error       // what is wrong with the newest document
 	waits      atomic.Bool // for another Rollout that has its route
 	adapters
-	pending *v1alpha1.Rollout // its traffic or workload take effect at rest
+	leaving map[rollout.Revision]*metric.Joined // who asks those who drain
+	pending *v1alpha1.Rollout                   // its traffic or workload take effect at rest
 	shared  shared
 	wroteAt time.Time            // the status
 	said    map[string]time.Time // trouble, in the log

@@ -2,6 +2,7 @@ package controller
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"time"
 
@@ -16,15 +17,16 @@ import (
 // again takes nothing away.
 type counts struct {
 	mu     sync.Mutex
-	at     time.Time     // of the last look that both versions answered
+	at     time.Time     // of the last look that everybody who was asked answered
 	every  time.Duration // from the one before to that
 	pods   map[string]float64
 	totals map[rollout.Revision]float64
 	last   map[rollout.Revision]time.Time
+	read   map[rollout.Revision]time.Time // when its pods answered last
 }
 
 func newCounts() *counts {
-	return &counts{pods: map[string]float64{}, totals: map[rollout.Revision]float64{}, last: map[rollout.Revision]time.Time{}}
+	return &counts{pods: map[string]float64{}, totals: map[rollout.Revision]float64{}, last: map[rollout.Revision]time.Time{}, read: map[rollout.Revision]time.Time{}}
 }
 
 // How old a look may be and still say something about the split: two of the
@@ -46,20 +48,35 @@ func (c *counts) add(res engine.Result) {
 		known = c.arm(canary, res.Sampled.Canary, res.At) && known
 	}
 	if known {
-		if !c.at.IsZero() {
-			c.every = res.At.Sub(c.at)
-		}
-		c.at = res.At
+		c.renewed(res.At)
 	}
 	for r := range c.totals {
 		if r != stable && r != canary && res.At.Sub(c.last[r]) > time.Hour {
 			delete(c.totals, r)
 			delete(c.last, r)
+			delete(c.read, r)
 		}
 	}
 	if len(c.pods) > 10000 {
 		clear(c.pods)
 	}
+}
+
+// left adds what a version that has lost its traffic is still asked. At rest
+// nobody else is looked at.
+func (c *counts) left(rev rollout.Revision, pods []analysis.Pod, at time.Time, atRest bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.arm(rev, pods, at) && atRest {
+		c.renewed(at)
+	}
+}
+
+func (c *counts) renewed(at time.Time) {
+	if !c.at.IsZero() {
+		c.every = at.Sub(c.at)
+	}
+	c.at = at
 }
 
 // arm takes one version's pods; false if none of them counted.
@@ -70,6 +87,7 @@ func (c *counts) arm(rev rollout.Revision, pods []analysis.Pod, at time.Time) bo
 			continue
 		}
 		known = true
+		c.read[rev] = at
 		key := string(rev) + "/" + p.Name
 		was, seen := c.pods[key]
 		c.pods[key] = p.Requests
@@ -97,7 +115,7 @@ func (c *counts) measured(context.Context) (istio.Measured, bool) {
 	if c.at.IsZero() || time.Since(c.at) > min(maxFresh, max(minFresh, 2*c.every)) {
 		return istio.Measured{}, false
 	}
-	m := istio.Measured{At: c.at, Requests: map[rollout.Revision]float64{}, Last: map[rollout.Revision]time.Time{}}
+	m := istio.Measured{Requests: map[rollout.Revision]float64{}, Last: map[rollout.Revision]time.Time{}, At: maps.Clone(c.read)}
 	for r, n := range c.totals {
 		m.Requests[r], m.Last[r] = n, c.last[r]
 	}

@@ -183,7 +183,9 @@ func (a *app) restful() bool {
 // pass does the engine's pass and what hangs on it.
 func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Duration {
 	began := time.Now()
+	asked := a.askLeaving(ctx)
 	res, err := a.engine.Pass(ctx)
+	asked()
 	if ctx.Err() != nil {
 		return 0 // what was cut short says nothing about anybody
 	}
@@ -217,7 +219,7 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 			a.log.Warn("restoring an autoscaler", "err", err)
 		}
 	}
-	if res.State.Moves() {
+	if res.State.Moves() || len(drains(res.State)) > 0 {
 		if err := a.pods.start(ctx); err != nil {
 			a.log.Warn("watching pods", "err", err)
 		}

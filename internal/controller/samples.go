@@ -16,10 +16,9 @@ import (
 // defaults: from the pods or from Prometheus, with the answers to its own
 // queries.
 func (c *Controller) figures(doc *v1alpha1.Rollout, pods metricPods) (*metric.Joined, *prometheus.Custom, error) {
-	s := metric.Sources{Asked: doc.Spec.Analysis.Source, Pods: c.scraper.For(pods)}
+	s := c.ownFigures(doc, pods)
 	var custom *prometheus.Custom
 	if c.prom != nil {
-		s.Prometheus = c.prom.For(doc.Namespace, pods)
 		queries, err := queriesOf(doc)
 		if err != nil {
 			return nil, nil, err
@@ -30,6 +29,15 @@ func (c *Controller) figures(doc *v1alpha1.Rollout, pods metricPods) (*metric.Jo
 		}
 	}
 	return metric.Join(s), custom, nil
+}
+
+// ownFigures are where a rollout's own figures may come from, without its queries.
+func (c *Controller) ownFigures(doc *v1alpha1.Rollout, pods metricPods) metric.Sources {
+	s := metric.Sources{Asked: doc.Spec.Analysis.Source, Pods: c.scraper.For(pods)}
+	if c.prom != nil {
+		s.Prometheus = c.prom.For(doc.Namespace, pods)
+	}
+	return s
 }
 
 // queriesOf reads the document's queries; the error names each that cannot be

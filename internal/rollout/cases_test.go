@@ -528,12 +528,12 @@ var hardCases = []hardCase{
 		b := newBench(t)
 		b.noReceipt = true
 		b.obs.Route.HasReceipt = false
-		b.obs.Route.Counted = b.now
+		b.obs.Route.Counted = map[Revision]time.Time{v1: b.now}
 		b.canary(Whole)
 		promoted(b)
 		for i := range 100 { // somebody calls v1 around the route
 			if i%30 == 0 {
-				b.obs.Route.Counted = b.now
+				b.obs.Route.Counted = map[Revision]time.Time{v1: b.now}
 				b.obs.Route.Requests[v1] += 30
 			}
 			b.tick(time.Second)
@@ -541,8 +541,26 @@ var hardCases = []hardCase{
 		b.want(b.w(v1).Replicas == 3 && b.count(EvMentioned) == 1, "retired while called")
 		b.run(time.Minute)
 		b.want(b.w(v1).Replicas == 3, "retired on a count that was not renewed")
-		b.obs.Route.Counted = b.now
+		b.obs.Route.Counted = map[Revision]time.Time{v1: b.now}
 		b.run(3 * time.Second)
+		b.want(b.w(v1).Replicas == 0, "never gone")
+	}},
+	{20, "CountsThatAreAwayAreNoQuiet", "A process that was just started has none yet; after two drain timeouts there are none.", func(t *testing.T) {
+		b := newBench(t)
+		b.noReceipt = true
+		b.obs.Route.HasReceipt = false
+		b.obs.Route.Counted = map[Revision]time.Time{}
+		b.canary(Whole)
+		promoted(b)
+		for range 90 { // somebody calls v1 around the route
+			b.obs.Route.Counted[v1] = b.now
+			b.obs.Route.Requests[v1]++
+			b.tick(time.Second)
+		}
+		b.obs.Route.Measured = false
+		b.run(time.Minute)
+		b.want(b.w(v1).Replicas == 3, "retired because nothing was counted for a minute")
+		b.run(5 * time.Minute)
 		b.want(b.w(v1).Replicas == 0, "never gone")
 	}},
 	{20, "SupersedingNeverWaitsLonger", "The drain timeout bounds it.", at(2500, func(b *bench) {
@@ -595,6 +613,8 @@ var hardCases = []hardCase{
 			b.tick(time.Second)
 		}
 		b.want(b.count(EvRolledBack) == 1, "it hangs")
+		why := b.st.History[len(b.st.History)-1].Why
+		b.want(strings.Contains(why, "of the last 1000 requests reached v1; somebody may call it around the route"), "it says %q", why)
 	}},
 	{21, "DeadlineRunsFromSeenLive", "Not from the write.", at(500, func(b *bench) {
 		b.obs.Report = analysis.Report{Verdict: analysis.Undecided, Calm: true, CanaryRequests: 10, Scored: time.Hour}

@@ -84,6 +84,10 @@ type foreign struct {
 // activeMeasure is how often the samples are looked at while a canary is out.
 const activeMeasure = time.Second
 
+// keptMeasure is how often a version is looked at that somebody calls around
+// the route: it may be kept for months.
+const keptMeasure = 10 * time.Second
+
 // smallStep is how much one pass may add to a wait that protects users: for a
 // route to settle, for traffic to be gone. A clock that jumped and a process
 // that was away make such a wait longer, never shorter.
@@ -423,8 +427,8 @@ func (p *pass) decision() Decision {
 	if p.active() {
 		d.Measure = activeMeasure
 		p.wakes = append(p.wakes, p.now.Add(activeMeasure))
-	} else if len(st.Leaving) > 0 || p.retiringOpen() {
-		p.wakes = append(p.wakes, p.now.Add(activeMeasure))
+	} else if p.retiringOpen() {
+		p.wakes = append(p.wakes, p.now.Add(p.drainMeasure()))
 	}
 	if len(p.events) > 0 || p.pending() {
 		p.wakes = append(p.wakes, p.now)
@@ -435,7 +439,7 @@ func (p *pass) decision() Decision {
 		}
 	}
 	st.LastPass, st.NextWake = time.Time{}, time.Time{}
-	if p.active() || len(st.Leaving) > 0 || p.retiringOpen() || st.LiveAt.IsZero() && st.Stable.Revision != "" {
+	if p.active() || p.retiringOpen() || st.LiveAt.IsZero() && st.Stable.Revision != "" {
 		st.LastPass, st.NextWake = p.now, d.Wake
 	}
 	p.status.Stalled = cmp.Or(p.status.Stalled, st.Stalled)
@@ -661,7 +665,24 @@ func (p *pass) mayRetire(l Leaving) bool {
 		l.Revision != p.st.Stable.Revision && l.Revision != p.st.Canary.Revision && p.obs.Route.Known == Present
 }
 
+// drainMeasure is when those who leave at rest are looked at again.
+func (p *pass) drainMeasure() time.Duration {
+	for _, l := range p.st.Retiring {
+		if !l.Gone && l.Waited < p.spec.DrainTimeout || l.Gone && l.Policy != Keep && p.mayRetire(l) {
+			return activeMeasure
+		}
+	}
+	if len(p.st.Leaving) > 0 {
+		return activeMeasure
+	}
+	return keptMeasure
+}
+
+// retiringOpen: somebody is waited for, or about to be taken away.
 func (p *pass) retiringOpen() bool {
+	if len(p.st.Leaving) > 0 {
+		return true
+	}
 	for _, l := range p.st.Retiring {
 		if !l.Gone || (l.Policy != Keep && p.mayRetire(l)) {
 			return true

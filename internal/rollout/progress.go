@@ -575,10 +575,22 @@ func (p *pass) contradicted() {
 		return
 	}
 	p.status.Message = ""
-	p.wait(WaitTraffic, fmt.Sprintf("Waiting for traffic: the route holds %s for %s, and the counted share says otherwise for %s.", st.Granted, st.Canary.Revision.Label(), short(st.Settled)))
+	against := p.against()
+	p.wait(WaitTraffic, fmt.Sprintf("Waiting for traffic: the route holds %s for %s, and what is counted has said otherwise for %s: %s.", st.Granted, st.Canary.Revision.Label(), short(st.Settled), against))
 	if d := p.spec.Analysis.Deadline; d > 0 && st.Settled >= d && !p.paused() {
-		p.act(p.spec.Analysis.OnUnavailable, "the split was never seen in force")
+		p.act(p.spec.Analysis.OnUnavailable, "the split was never seen in force: "+against)
 	}
+}
+
+// against says who was asked more than his share, and what may be behind it.
+func (p *pass) against() string {
+	st := &p.st
+	much, n := st.Canary.Revision, st.Share.AgainstCanary
+	all := st.Share.AgainstStable + n
+	if n*float64(Whole) < all*float64(st.Granted) {
+		much, n = st.Stable.Revision, st.Share.AgainstStable
+	}
+	return fmt.Sprintf("%.0f of the last %.0f requests reached %s; somebody may call it around the route, or a proxy has not got the split", n, all, much.Label())
 }
 
 // undecided waits for the judge until the deadline; then the document says

@@ -224,7 +224,8 @@ func (p *pass) readRoute() {
 	case st.Granted == 0 && st.Settled >= p.spec.DrainTimeout:
 		// Somebody calls the canary past the route: that must not hold up the end.
 	case r.Measured && contradicts(sc-st.Share.Stable, cc-st.Share.Canary, st.Granted):
-		st.Share = Share{At: p.now, Stable: sc, Canary: cc} // the window may still hold the old split
+		// The window may still hold the old split.
+		st.Share = Share{At: p.now, Stable: sc, Canary: cc, AgainstStable: sc - st.Share.Stable, AgainstCanary: cc - st.Share.Canary}
 		return
 	}
 	st.LiveAt, st.Confirmed = p.now, st.Granted
@@ -400,16 +401,18 @@ func (p *pass) drain(l *Leaving, live, bounded bool) {
 		return
 	}
 	if l.ZeroSince.IsZero() {
-		l.ZeroSince, l.LastCount, l.Counted = p.now, r.Requests[l.Revision], r.Counted
+		l.ZeroSince, l.LastCount, l.Counted = p.now, r.Requests[l.Revision], r.Counted[l.Revision]
 	} else {
 		l.Waited += p.tick
 		l.Unread += p.tick
 	}
 	// A count that was not renewed says nothing of the time since: scrapes may be
 	// half a minute apart.
-	if r.Counted.IsZero() || !r.Counted.Equal(l.Counted) {
-		l.Quiet, l.Unread, l.Counted = l.Quiet+l.Unread, 0, r.Counted
+	if at := r.Counted[l.Revision]; r.Measured && (at.IsZero() || !at.Equal(l.Counted)) {
+		l.Quiet, l.Unread, l.Counted = l.Quiet+l.Unread, 0, at
 	}
+	// After a while of no renewal there is nothing to measure by any more.
+	unread := l.Unread >= 2*p.spec.DrainTimeout
 	idle := r.InFlight == nil || r.InFlight[l.Revision] == 0
 	switch {
 	case r.HasReceipt && r.InFlight != nil:
@@ -418,9 +421,9 @@ func (p *pass) drain(l *Leaving, live, bounded bool) {
 		if c := r.Requests[l.Revision]; c != l.LastCount {
 			l.LastCount, l.Quiet = c, 0
 		}
-		l.Gone = idle && l.Quiet >= p.spec.Quiet
-	default:
-		l.Gone = true // settled, and nothing to measure by
+		l.Gone = idle && (l.Quiet >= p.spec.Quiet || unread)
+	default: // settled, and nothing to measure by
+		l.Gone = l.Counted.IsZero() || unread
 	}
 	if l.Gone || l.Waited < p.spec.DrainTimeout {
 		return

@@ -228,7 +228,7 @@ type Route struct {
 	// Measured: the maps below say something (a missing key is 0 then).
 	Measured bool                   `json:"measured,omitempty"`
 	Requests map[Revision]float64   `json:"requests,omitempty"` // cumulative, since any fixed point
-	Counted  time.Time              `json:"counted,omitzero"`   // when Requests were last renewed; zero: at this look
+	Counted  map[Revision]time.Time `json:"counted,omitzero"`   // when the count was last renewed; a missing key: at this look
 	InFlight map[Revision]int       `json:"inFlight,omitzero"`  // nil: not known
 	Last     map[Revision]time.Time `json:"last,omitzero"`      // last request seen; nil: not known
 }
@@ -433,6 +433,9 @@ type Share struct {
 	At     time.Time `json:"at,omitzero"`
 	Stable float64   `json:"stable"`
 	Canary float64   `json:"canary"`
+	// What each was asked in the last window that did not agree with the split.
+	AgainstStable float64 `json:"againstStable,omitempty"`
+	AgainstCanary float64 `json:"againstCanary,omitempty"`
 }
 
 // PauseKind says who paused.

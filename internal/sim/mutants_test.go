@@ -72,7 +72,7 @@ var mutants = []mutant{
 		}
 	}), nil},
 	{"old-counts", "a count of requests that was not renewed counts as no new requests", before(func(_ *rollout.State, obs *rollout.Observation) {
-		obs.Route.Counted = time.Time{}
+		obs.Route.Counted = nil
 	}), nil},
 	{"skip-leaving", "a newer canary does not wait until the old one has left", before(func(st *rollout.State, _ *rollout.Observation) { st.Leaving = nil }), nil},
 	{"number-twice", "a decision is given the number of the one before", after(func(was rollout.State, d *rollout.Decision) {

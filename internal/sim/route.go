@@ -300,7 +300,10 @@ func (r *route) snap(now time.Time) *routeSnap {
 	if r.measured {
 		s.seen.Measured, s.seen.Requests, s.seen.Last = true, r.counts.requests, r.counts.last
 		if r.every > 0 {
-			s.seen.Counted = r.counts.at
+			s.seen.Counted = map[rollout.Revision]time.Time{}
+			for rev := range r.counts.requests {
+				s.seen.Counted[rev] = r.counts.at
+			}
 		}
 	}
 	if r.receipt {

@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
+	"github.com/serin-dev/serin/test/cluster/lab"
 )
 
 // hostObjects is the application as its users call it, with a route to v1's own
@@ -172,5 +173,60 @@ func TestHosts(t *testing.T) {
 	}
 	if t.Failed() {
 		t.Logf("decisions:\n%s\nroutes: %v", decisions(s), hostSplits(h))
+	}
+}
+
+// TestStillCalled: somebody begins to call v1 around the route as soon as v2 is
+// promoted. It is kept, and retired when nobody calls it any more.
+func TestStillCalled(t *testing.T) {
+	together(t)
+	ns := namespace(t)
+	apply(t, ns, "01-deployment-v1.yaml")
+	ownService(t, ns, "v1")
+	ownService(t, ns, "v2")
+	if err := the.Apply(t.Context(), ns, []byte(hostObjects)); err != nil {
+		t.Fatal(err)
+	}
+	ready(t, ns, "my-app-v1", 3)
+	if err := the.Apply(t.Context(), ns, document(t, rolloutText, "virtualService: my-app-vs, destinationRule: my-app-dest", "virtualService: my-app-vs")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, ns, "v1 at rest", atRest("v1"))
+	users, err := the.Send(t.Context(), ns, "my-app-service", 80, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+
+	apply(t, ns, "04-deployment-v2.yaml")
+	until(t, ns, "v2 promoted", ended("v2", "promoted"))
+	around, err := the.Send(t.Context(), ns, "my-app-v1", 80, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := func(s v1alpha1.RolloutStatus) bool {
+		d := decided(s, "Mentioned", "")
+		return d != nil && strings.Contains(d.Why, "v1 is at weight 0 and still gets requests")
+	}
+	t.Logf("%s", decided(until(t, ns, "v1 mentioned as still called", said), "Mentioned", "").Why)
+	if err := around.Wait(t.Context(), lab.Patience, 100); err != nil { // 20 s, in which it is looked at more than once
+		t.Fatal(err)
+	}
+	ready(t, ns, "my-app-v1", 3)
+
+	r, err := around.Stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("around the route: %s", r)
+	flawless(t, r)
+	s := until(t, ns, "v1 retired", func(s v1alpha1.RolloutStatus) bool { return decided(s, "Retired", "") != nil })
+	ready(t, ns, "my-app-v1", 0)
+	if r, err = users.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("users: %s", r)
+	flawless(t, r)
+	if t.Failed() {
+		t.Logf("decisions:\n%s", decisions(s))
 	}
 }

@@ -28,7 +28,7 @@ const Group = "networking.istio.io"
 type Measured struct {
 	Requests map[rollout.Revision]float64   // cumulative, since any fixed point
 	Last     map[rollout.Revision]time.Time // nil: not known
-	At       time.Time                      // when Requests were last renewed; zero: now
+	At       map[rollout.Revision]time.Time // when a count was last renewed; a missing key: now
 }
 
 // Config is what a Router needs. Client reads and writes; it may read from a
