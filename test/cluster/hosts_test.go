@@ -40,6 +40,21 @@ func ownService(t *testing.T, ns, version string) {
 	}
 }
 
+// byHosts is v1 at rest behind them, with a Rollout.
+func byHosts(t *testing.T, ns string) {
+	t.Helper()
+	apply(t, ns, "01-deployment-v1.yaml")
+	ownService(t, ns, "v1")
+	if err := the.Apply(t.Context(), ns, []byte(hostObjects)); err != nil {
+		t.Fatal(err)
+	}
+	ready(t, ns, "my-app-v1", 3)
+	if err := the.Apply(t.Context(), ns, document(t, rolloutText, "virtualService: my-app-vs, destinationRule: my-app-dest", "virtualService: my-app-vs")); err != nil {
+		t.Fatal(err)
+	}
+	until(t, ns, "v1 at rest", atRest("v1"))
+}
+
 // hostSplit is a route's weights by host.
 func hostSplit(vs *unstructured.Unstructured) split {
 	out := split{}
@@ -92,16 +107,7 @@ func TestHosts(t *testing.T) {
 	together(t)
 	ns := namespace(t)
 	h := record(t, ns)
-	apply(t, ns, "01-deployment-v1.yaml")
-	ownService(t, ns, "v1")
-	if err := the.Apply(t.Context(), ns, []byte(hostObjects)); err != nil {
-		t.Fatal(err)
-	}
-	ready(t, ns, "my-app-v1", 3)
-	if err := the.Apply(t.Context(), ns, document(t, rolloutText, "virtualService: my-app-vs, destinationRule: my-app-dest", "virtualService: my-app-vs")); err != nil {
-		t.Fatal(err)
-	}
-	until(t, ns, "v1 at rest", atRest("v1"))
+	byHosts(t, ns)
 	stream, err := the.Send(t.Context(), ns, "my-app-service", 80, 250)
 	if err != nil {
 		t.Fatal(err)
@@ -181,17 +187,8 @@ func TestHosts(t *testing.T) {
 func TestStillCalled(t *testing.T) {
 	together(t)
 	ns := namespace(t)
-	apply(t, ns, "01-deployment-v1.yaml")
-	ownService(t, ns, "v1")
+	byHosts(t, ns)
 	ownService(t, ns, "v2")
-	if err := the.Apply(t.Context(), ns, []byte(hostObjects)); err != nil {
-		t.Fatal(err)
-	}
-	ready(t, ns, "my-app-v1", 3)
-	if err := the.Apply(t.Context(), ns, document(t, rolloutText, "virtualService: my-app-vs, destinationRule: my-app-dest", "virtualService: my-app-vs")); err != nil {
-		t.Fatal(err)
-	}
-	until(t, ns, "v1 at rest", atRest("v1"))
 	users, err := the.Send(t.Context(), ns, "my-app-service", 80, 100)
 	if err != nil {
 		t.Fatal(err)
