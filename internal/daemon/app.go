@@ -50,6 +50,7 @@ type app struct {
 	seen   *seen
 	rounds chan struct{} // closed and replaced after each pass
 
+	compared bool                        // the state knows weights of the files, which an edit can be told from
 	unrouted error                       // why the route of the documents is not in force
 	named    map[string]rollout.Revision // whom the route in force means by a label
 	replies  map[string]*httpapi.Answer  // what became of commands, by id; nil: not known yet
@@ -121,6 +122,9 @@ func (a *app) resume(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the state of %s: %w", a.name, err)
 	}
+	a.mu.Lock()
+	a.compared = saved.State.Declared != nil
+	a.mu.Unlock()
 	p := a.planNow()
 	if saved.State.Stable.Revision == "" {
 		return nil
@@ -329,6 +333,7 @@ func (a *app) pass(ctx context.Context) time.Time {
 		return time.Time{} // what was cut short says nothing about anybody
 	}
 	a.mu.Lock()
+	a.compared = a.compared || res.Decided && res.State.Declared != nil
 	was := a.seen
 	a.seen = &seen{result: res, spec: p.spec, err: err, passes: 1}
 	if was != nil {
@@ -457,13 +462,14 @@ func (a *app) Check(_ context.Context, stable, canary rollout.Revision) ([]rollo
 
 // Declared gives the weights of the user's files as last understood.
 func (a *app) Declared(context.Context) (*rollout.Declared, error) {
-	if a.versions.Settling() {
+	settling := a.versions.Settling()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if settling && a.compared {
 		// An edit is obeyed or not by what the versions can carry; after a start
 		// that is not seen yet, and an edit made meanwhile must not be missed.
 		return nil, nil
 	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
 	if a.plan.declared == nil {
 		return nil, nil
 	}

@@ -256,6 +256,38 @@ func TestDeclaredWeights(t *testing.T) {
 	})
 }
 
+// A replica that takes its time right after the first start keeps an edit from
+// being judged, not from being seen: what the files said at adoption is known.
+func TestDeclaredWeightsEditedWhileAReplicaStarts(t *testing.T) {
+	t.Parallel()
+	files := article(holding + unjudged)
+	root := t.TempDir()
+	flag := filepath.Join(root, "go-on")
+	// The first replica of v2 starts at once, the other one with the file.
+	files["04-deployment-v2.yaml"] = strings.Replace(deploymentOf("v2", 2, "-wait-for", flag), "        command:\n", "        command:\n"+
+		`        - "sh"
+        - "-c"
+        - 'mkdir "$0" 2>/dev/null && set -- "$1" "$2" "$3"; exec "$@"'
+        - "`+filepath.Join(root, "first")+`"
+`, 1)
+	w := newWorld(t, files)
+	w.up()
+	w.open()
+	w.until("my-app", "v2 waits for approval at 25 %", func(v httpapi.RolloutView) bool {
+		return v.Waiting == rollout.WaitApproval && liveAt(2500)(v)
+	})
+	w.write("03-virtualservice.yaml", virtualService(90, 10))
+	w.eventually("the edit is read", func() bool { return w.d.app("my-app").planNow().declared["v2"] == 1000 })
+	w.passes("my-app", 2)
+	if err := os.WriteFile(flag, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	v := w.until("my-app", "10 % by the file's hand", func(v httpapi.RolloutView) bool { return v.WeightSet == 1000 && v.Live })
+	if !decided(v, rollout.EvDriftObeyed) {
+		t.Errorf("%s", told(v))
+	}
+}
+
 func TestPortTakenIsSaidBeforeAnythingStarts(t *testing.T) {
 	t.Parallel()
 	taken, err := net.Listen("tcp", "127.0.0.1:0")
