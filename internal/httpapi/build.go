@@ -2,6 +2,7 @@ package httpapi
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/serin-dev/serin/internal/rollout"
@@ -16,12 +17,13 @@ type Pass struct {
 	Seen     rollout.Observation
 	Decision rollout.Decision
 	Time     time.Time
+	Trouble  standing.Trouble // of the passes; none: the zero Trouble
 }
 
 // BuildView says what one pass looks like to people. It is pure.
 func BuildView(p Pass) RolloutView {
 	st, seen := p.State, p.Seen
-	now := standing.Of(p.Spec, st, seen, p.Decision.Status, fmt.Sprintf("`serin retry %s`", p.Ref.Name))
+	now := standing.Of(p.Spec, st, seen, p.Decision.Status, fmt.Sprintf("`serin retry %s`", p.Ref.Name)).With(p.Trouble, p.Time)
 	v := RolloutView{
 		Namespace: p.Ref.Namespace, Name: p.Ref.Name, Time: p.Time,
 		Phase: now.Phase, Message: now.Message,
@@ -48,13 +50,32 @@ func BuildView(p Pass) RolloutView {
 	v.Drift = driftOf(p)
 	v.Worst = worst(v)
 	v.Offers = OffersOf(v)
-	for _, c := range []standing.Condition{
-		now.Conditions.Ready, now.Conditions.Available, now.Conditions.Reconciling, now.Conditions.Stalled, now.Conditions.AnalysisPassing,
-	} {
-		v.Conditions = append(v.Conditions, ConditionView(c))
-	}
+	v.Conditions = conditionViews(now.Conditions)
 	v.Exit = exitCode(now, v.Waiting)
 	return v
+}
+
+func conditionViews(all standing.Conditions) (out []ConditionView) {
+	for _, c := range []standing.Condition{all.Ready, all.Available, all.Reconciling, all.Stalled, all.AnalysisPassing} {
+		out = append(out, ConditionView(c))
+	}
+	return out
+}
+
+// UnreadableView is a rollout of which nothing can be decided, because its saved
+// state cannot be read: why says so, and what helps.
+func UnreadableView(ref Ref, spec rollout.Spec, why string, at time.Time) RolloutView {
+	now := standing.Unreadable(why)
+	return RolloutView{
+		Namespace: ref.Namespace, Name: ref.Name, Time: at, Phase: now.Phase, Message: now.Message, Stalled: now.Stalled,
+		Steps: len(spec.Steps), StepsList: ahead(spec.Steps), Conditions: conditionViews(now.Conditions), Exit: ExitError,
+	}
+}
+
+// Unreadable says whether nothing can be decided about a rollout because its
+// saved state cannot be read.
+func Unreadable(v RolloutView) bool {
+	return slices.ContainsFunc(v.Conditions, func(c ConditionView) bool { return c.Type == "Stalled" && c.Reason == standing.StateUnreadable })
 }
 
 func instant(t time.Time) *time.Time {

@@ -22,8 +22,6 @@ import (
 	"github.com/serin-dev/serin/internal/rollout"
 )
 
-const remedy = "A status that is emptied (kubectl patch --subresource=status --type=merge -p '{\"status\":null}') lets the rollout go on from what the route says, with no evidence."
-
 // most that evidence may be once it is unpacked.
 const maxUnpacked = 64 << 20
 
@@ -93,7 +91,7 @@ func unpack(st v1alpha1.RolloutStatus) (engine.Saved, error) {
 		return engine.Saved{}, nil
 	}
 	bad := func(format string, args ...any) (engine.Saved, error) {
-		return engine.Saved{}, &DamagedError{Why: fmt.Sprintf(format, args...), Remedy: remedy}
+		return engine.Saved{}, &DamagedError{Why: fmt.Sprintf(format, args...)}
 	}
 	if st.State == nil || len(st.State.Raw) == 0 {
 		return bad("names copy %s and holds no state", st.Copy)

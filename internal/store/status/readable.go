@@ -23,6 +23,7 @@ type Pass struct {
 	Seen       rollout.Observation
 	Decision   rollout.Decision
 	Time       time.Time
+	Trouble    standing.Trouble // of the passes; none: the zero Trouble
 }
 
 // Readable is the part of a status that people read, from one pass. It is pure.
@@ -31,7 +32,7 @@ type Pass struct {
 // put in when it is.
 func Readable(p Pass, last v1alpha1.RolloutStatus) v1alpha1.RolloutStatus {
 	st, report := p.State, p.Seen.Report
-	now := standing.Of(p.Spec, st, p.Seen, p.Decision.Status, "retry")
+	now := standing.Of(p.Spec, st, p.Seen, p.Decision.Status, "retry").With(p.Trouble, p.Time)
 	routed := p.Seen.Route.Known == rollout.Present
 	out := v1alpha1.RolloutStatus{
 		ObservedGeneration: p.Generation,
@@ -167,6 +168,13 @@ func invalid(last v1alpha1.RolloutStatus, generation int64, problem error, now t
 	out.Conditions = append(out.Conditions, dated(changed, last.Conditions, generation, now)...)
 	out.ObservedGeneration = generation
 	return out
+}
+
+// unreadable is what people read where the copy cannot be: it is all that is
+// said, whatever the pass before it saw.
+func unreadable(problem error, last []metav1.Condition, generation int64, now time.Time) (message string, all []metav1.Condition) {
+	s := standing.Unreadable("Nothing is judged, moved or taken back: " + problem.Error())
+	return clip(s.Message, v1alpha1.MaxSentence), dated(conditions(s.Conditions), last, generation, now)
 }
 
 // same says whether people read the same in both.

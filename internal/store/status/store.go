@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
+	"strings"
 	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -19,6 +22,7 @@ import (
 	"github.com/serin-dev/serin/internal/apiserver"
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/rollout/standing"
 )
 
 // Manager is the field manager of our writes.
@@ -38,6 +42,7 @@ type Store struct {
 	mu         sync.Mutex
 	generation int64
 	objects    []byte                 // what a rollout follows, as JSON; nil: not said
+	trouble    standing.Trouble       // of the passes before
 	pass       Pass                   // the last that was decided
 	known      bool                   // last says something
 	last       v1alpha1.RolloutStatus // as it stands, as far as we have read or written it
@@ -56,6 +61,14 @@ func (s *Store) Follow(generation int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.generation = generation
+}
+
+// Trouble says what trouble the passes have, which people read beside what was
+// decided, from the next write on.
+func (s *Store) Trouble(t standing.Trouble) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.trouble = t
 }
 
 // Objects says what the passes from now on are about, as a JSON object: it
@@ -88,7 +101,11 @@ type DamagedError struct {
 }
 
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("the status of rollout %s %s. %s", e.Rollout, e.Why, e.Remedy)
+	what := "the status"
+	if e.Rollout.Name != "" {
+		what += " of rollout " + e.Rollout.String()
+	}
+	return strings.TrimSpace(fmt.Sprintf("%s %s. %s", what, e.Why, e.Remedy))
 }
 
 // Unwrap says that trying again does not help.
@@ -110,26 +127,44 @@ func (s *Store) Load(ctx context.Context) (engine.Saved, error) {
 // saved is the copy in the status as it was last read or written.
 func (s *Store) saved() (engine.Saved, error) {
 	saved, err := unpack(s.last)
+	return saved, s.named(err)
+}
+
+// named tells whose copy it is that is damaged, and what that person types who
+// wants to go on without it.
+func (s *Store) named(err error) error {
 	var damaged *DamagedError
 	if errors.As(err, &damaged) {
 		damaged.Rollout = s.key
+		if damaged.Remedy == "" {
+			damaged.Remedy = fmt.Sprintf("`kubectl patch rollout %s -n %s --subresource=status --type=merge -p '{\"status\":null}'` empties the status: the rollout then goes on from what the route says, with no evidence and no history.", s.key.Name, s.key.Namespace)
+		}
 	}
-	return saved, err
+	return err
 }
 
 // read takes over the status as it stands and returns its resourceVersion.
 func (s *Store) read(ctx context.Context) (resourceVersion string, err error) {
-	u := object(s.key)
-	if err := s.live.Get(ctx, s.key, u); err != nil {
-		return "", fmt.Errorf("reading rollout %s: %w", s.key, apiserver.Kind(err))
-	}
-	if u.GetUID() != s.uid {
-		return "", fmt.Errorf("rollout %s is another object by now: %w", s.key, engine.ErrNotFound)
+	u, err := s.object(ctx)
+	if err != nil {
+		return "", err
 	}
 	if err := s.take(u); err != nil {
 		return "", err
 	}
 	return u.GetResourceVersion(), nil
+}
+
+// object is the Rollout as the API server has it now.
+func (s *Store) object(ctx context.Context) (*unstructured.Unstructured, error) {
+	u := object(s.key)
+	if err := s.live.Get(ctx, s.key, u); err != nil {
+		return nil, fmt.Errorf("reading rollout %s: %w", s.key, apiserver.Kind(err))
+	}
+	if u.GetUID() != s.uid {
+		return nil, fmt.Errorf("rollout %s is another object by now: %w", s.key, engine.ErrNotFound)
+	}
+	return u, nil
 }
 
 // object is unstructured on purpose: a document that this program cannot read
@@ -150,7 +185,7 @@ func (s *Store) take(u *unstructured.Unstructured) error {
 	}
 	var st v1alpha1.RolloutStatus
 	if err := json.Unmarshal(raw, &st); err != nil {
-		return &DamagedError{Rollout: s.key, Why: "cannot be understood: " + err.Error(), Remedy: remedy}
+		return s.named(&DamagedError{Why: "cannot be understood: " + err.Error()})
 	}
 	s.last, s.known = st, true
 	return nil
@@ -179,7 +214,7 @@ func (s *Store) Save(ctx context.Context, saved engine.Saved) (string, error) {
 		return "", fmt.Errorf("rollout %s holds copy %q already: %w", s.key, s.last.Copy, engine.ErrConflict)
 	}
 	pass := s.pass
-	pass.State = saved.State
+	pass.State, pass.Trouble = saved.State, s.trouble
 	if pass.Time.IsZero() {
 		pass.Time = time.Now().UTC()
 	}
@@ -207,7 +242,7 @@ func (s *Store) Publish(ctx context.Context, res engine.Result) (wrote bool, err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.publish(ctx, res.At, func(last v1alpha1.RolloutStatus) v1alpha1.RolloutStatus {
-		return Readable(Pass{Generation: s.generation, Spec: s.pass.Spec, State: res.State, Seen: res.Seen, Decision: res.Decision, Time: res.At}, last)
+		return Readable(Pass{Generation: s.generation, Spec: s.pass.Spec, State: res.State, Seen: res.Seen, Decision: res.Decision, Time: res.At, Trouble: s.trouble}, last)
 	})
 }
 
@@ -220,6 +255,51 @@ func (s *Store) PublishInvalid(ctx context.Context, generation int64, problem er
 	return s.publish(ctx, now, func(last v1alpha1.RolloutStatus) v1alpha1.RolloutStatus {
 		return invalid(last, generation, problem, now)
 	})
+}
+
+// PublishUnreadable says of a copy that cannot be read why, and what helps. It
+// writes the message and the conditions and nothing beside them: of the rest
+// nobody knows what it is worth, and the copy is kept for whoever can read it.
+func (s *Store) PublishUnreadable(ctx context.Context, generation int64, problem error, now time.Time) (wrote bool, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	u, err := s.object(ctx)
+	if err != nil {
+		return false, err
+	}
+	last, there := u.Object["status"].(map[string]any)
+	if !there {
+		return false, nil // nothing is there any more that could not be read
+	}
+	message, conditions := unreadable(problem, conditionsOf(last), generation, now)
+	if said, _ := last["message"].(string); said == message && reflect.DeepEqual(conditions, conditionsOf(last)) {
+		return false, nil
+	}
+	patch, err := json.Marshal([]operation{
+		{"test", "/metadata/uid", s.uid},
+		{"test", "/metadata/resourceVersion", u.GetResourceVersion()},
+		{"add", "/status/observedGeneration", generation},
+		{"add", "/status/message", message},
+		{"add", "/status/conditions", conditions},
+	})
+	if err != nil {
+		return false, fmt.Errorf("writing the status of rollout %s: %w", s.key, err)
+	}
+	s.known = false // what was read of it is not what is there now
+	if err := s.write.Patch(ctx, object(s.key), client.RawPatch(types.JSONPatchType, patch), client.FieldOwner(Manager)); err != nil {
+		return false, fmt.Errorf("writing the status of rollout %s: %w", s.key, apiserver.Kind(err))
+	}
+	return true, nil
+}
+
+// conditionsOf reads the conditions of a status that may be anything; none where
+// they cannot be understood.
+func conditionsOf(status map[string]any) (out []metav1.Condition) {
+	raw, err := json.Marshal(status["conditions"])
+	if err != nil || json.Unmarshal(raw, &out) != nil {
+		return nil
+	}
+	return out
 }
 
 func (s *Store) publish(ctx context.Context, now time.Time, render func(v1alpha1.RolloutStatus) v1alpha1.RolloutStatus) (bool, error) {

@@ -22,6 +22,7 @@ import (
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/engine/enginetest"
 	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/rollout/standing"
 )
 
 var start = time.Date(2026, 1, 1, 12, 0, 0, 123456789, time.UTC)
@@ -278,6 +279,98 @@ func TestDamage(t *testing.T) {
 				t.Error("it was overwritten")
 			}
 		})
+	}
+}
+
+// What cannot be read is said where people look, with what helps, in place of
+// what was said before; the copy stays byte for byte, whatever else is in the
+// status, and what helps does help.
+func TestDamageIsSaid(t *testing.T) {
+	everywhere(t, func(t *testing.T, c *cluster) {
+		key, uid := c.rollout(t)
+		s := c.store(key, uid)
+		decided(s, pass())
+		if _, err := s.Save(t.Context(), engine.Saved{State: pass().State, Evidence: []byte(`{}`)}); err != nil {
+			t.Fatal(err)
+		}
+		damage := client.RawPatch(types.MergePatchType, []byte(`{"status":{"state":{"n":"four","schema":1},"evidence":{"saved":"bm8gZ3ppcA=="}}}`))
+		if err := c.client.Status().Patch(t.Context(), c.get(t, key), damage); err != nil {
+			t.Fatal(err)
+		}
+		before := c.get(t, key).Status
+		s = c.store(key, uid) // as a new process
+		_, problem := s.Load(t.Context())
+		for i, want := range []bool{true, false} { // it is said once
+			if wrote, err := s.PublishUnreadable(t.Context(), 4, problem, start.Add(time.Hour)); err != nil || wrote != want {
+				t.Fatalf("%d: wrote %v, error %v", i, wrote, err)
+			}
+		}
+		after := c.get(t, key).Status
+		remedy := fmt.Sprintf("`kubectl patch rollout %s -n %s --subresource=status --type=merge -p '{\"status\":null}'`", key.Name, key.Namespace)
+		if !strings.Contains(after.Message, "holds a state that cannot be understood") || !strings.Contains(after.Message, remedy) {
+			t.Errorf("it says %q", after.Message)
+		}
+		for kind, status := range map[string]metav1.ConditionStatus{v1alpha1.ConditionReady: "False", v1alpha1.ConditionStalled: "True", v1alpha1.ConditionAvailable: "Unknown"} {
+			if got := find(after.Conditions, kind); got.Status != status || got.ObservedGeneration != 4 {
+				t.Errorf("%s is %+v", kind, got)
+			}
+		}
+		if got := find(after.Conditions, v1alpha1.ConditionStalled); got.Reason != standing.StateUnreadable || got.Message != after.Message {
+			t.Errorf("Stalled is %+v", got)
+		}
+		after.Message, after.Conditions, after.ObservedGeneration = before.Message, before.Conditions, before.ObservedGeneration
+		if diff := cmp.Diff(before, after); diff != "" {
+			t.Errorf("it has changed more than it says:\n%s", diff)
+		}
+		if _, err := s.Load(t.Context()); err == nil {
+			t.Error("the damage is gone")
+		}
+
+		if err := c.client.Status().Patch(t.Context(), c.get(t, key), client.RawPatch(types.MergePatchType, []byte(`{"status":null}`))); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := s.Load(t.Context()); err != nil || got.Version != "" {
+			t.Errorf("after the remedy it loads %+v, %v", got, err)
+		}
+		if wrote, err := s.PublishUnreadable(t.Context(), 4, problem, start); err != nil || wrote {
+			t.Errorf("where nothing is damaged any more it writes: %v, %v", wrote, err)
+		}
+		if _, err := s.Save(t.Context(), engine.Saved{State: pass().State}); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+// Trouble is said with what was decided, by saves and in between, and no longer
+// than it lasts.
+func TestTroubleIsSaid(t *testing.T) {
+	c := small(t)
+	key, uid := c.rollout(t)
+	s := c.store(key, uid)
+	p := pass()
+	decided(s, p)
+	denied := standing.Trouble{What: "applying the split: not permitted", Since: start, Passes: 2, Person: true}
+	s.Trouble(denied)
+	if _, err := s.Save(t.Context(), engine.Saved{State: p.State}); err != nil {
+		t.Fatal(err)
+	}
+	said := func() string {
+		st := c.get(t, key).Status
+		return st.Message + " / " + find(st.Conditions, v1alpha1.ConditionStalled).Message
+	}
+	first := "Trouble since 12:00:00 UTC: applying the split: not permitted."
+	if got := said(); !strings.Contains(got, first+" "+p.Decision.Status.Message+" / "+first) {
+		t.Errorf("it says %q", got)
+	}
+	if wrote, err := s.Publish(t.Context(), p.result()); err != nil || wrote {
+		t.Errorf("the same again: wrote %v, %v", wrote, err)
+	}
+	s.Trouble(standing.Trouble{})
+	if wrote, err := s.Publish(t.Context(), p.result()); err != nil || !wrote {
+		t.Errorf("that it is over: wrote %v, %v", wrote, err)
+	}
+	if got := said(); got != p.Decision.Status.Message+" / " {
+		t.Errorf("after it is over it says %q", got)
 	}
 }
 
