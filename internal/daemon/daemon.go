@@ -774,8 +774,8 @@ func (d *Daemon) changed(a *app) {
 	}
 }
 
-// tryOpen lets users in when a stable version can answer, and every other
-// application's can too or has shown that it cannot start.
+// tryOpen lets users in when one application can answer, and every other
+// one can too or has nobody to wait for.
 func (d *Daemon) tryOpen() {
 	select {
 	case <-d.opened:

@@ -27,7 +27,7 @@
 //   - Documents that are not understood change nothing: the last good ones stay
 //     in force, across restarts too, and every view says so.
 //   - The gateway accepts no request before the split that the saved state stands
-//     for is in force and the stable version can answer.
+//     for is in force and who gets the requests by it can answer.
 //   - A version whose file was removed or edited runs on until its traffic was
 //     seen gone.
 //   - A command is answered when what became of it is saved.

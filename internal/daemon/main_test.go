@@ -64,6 +64,7 @@ func backend(args []string) {
 	version := f.String("version", "", "what it answers with")
 	failEvery := f.Int64("fail-every", 0, "every how many-th request fails; 0 = none")
 	exit := f.Int("exit", -1, "exit at once with this code")
+	exitIf := f.String("exit-if", "", "exit at once with code 1 if this file exists")
 	wait := f.String("wait-for", "", "listen only once this file exists")
 	ids := f.String("ids", "", "folder for the ids of requests")
 	_ = f.Parse(args)
@@ -75,6 +76,10 @@ func backend(args []string) {
 	if *exit >= 0 {
 		fmt.Fprintln(os.Stderr, "cannot reach the database")
 		os.Exit(*exit)
+	}
+	if _, err := os.Stat(*exitIf); *exitIf != "" && err == nil {
+		fmt.Fprintln(os.Stderr, "cannot reach the database")
+		os.Exit(1)
 	}
 	for *wait != "" {
 		if _, err := os.Stat(*wait); err == nil {

@@ -9,6 +9,7 @@ import (
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/workload/versions"
 )
 
 // view is what the last pass looks like, with what the daemon itself has to say
@@ -93,8 +94,9 @@ func (a *app) whyNotReady(res engine.Result) string {
 	return ""
 }
 
-// answers says whether users can be let in on this application's account: its
-// stable version is ready. hopeless: it has shown that it cannot start.
+// answers says whether users can be let in on this application's account: who
+// gets the requests is ready. hopeless: nobody who would get some can be waited
+// for.
 func (a *app) answers() (can, hopeless bool) {
 	a.mu.Lock()
 	s := a.seen
@@ -102,17 +104,30 @@ func (a *app) answers() (can, hopeless bool) {
 	if s == nil || !s.result.Decided {
 		return false, false
 	}
-	stable := s.result.State.Stable.Revision
-	ready, failed := false, false
+	stable, weights := s.result.State.Stable.Revision, s.result.Seen.Route.Weights
+	var main, others muster
 	for rev, replicas := range a.versions.Replicas() {
-		if stable != "" && rev != stable && !(s.result.Seen.Route.Weights[rev] == rollout.Whole) {
-			continue
-		}
-		for _, r := range replicas {
-			ready = ready || r.Ready
-			failed = failed || r.Failed
+		switch {
+		case stable != "" && weights[rev] == 0:
+		case stable == "" || rev == stable || weights[rev] == rollout.Whole:
+			main.add(replicas)
+		default:
+			others.add(replicas)
 		}
 	}
-	nobody := len(s.result.Seen.Workloads.Items) == 0
-	return ready, failed || nobody
+	// Where stable cannot start, its share is the others': the gateway sends it
+	// to whoever can answer.
+	can = main.ready || others.ready && !main.coming
+	return can, main.failed || others.failed || !main.coming && !others.coming
+}
+
+// muster is how some replicas stand.
+type muster struct{ ready, failed, coming bool }
+
+func (s *muster) add(replicas []versions.Replica) {
+	for _, r := range replicas {
+		s.ready = s.ready || r.Ready
+		s.failed = s.failed || r.Failed
+		s.coming = s.coming || !r.Ready && !r.Failed && !r.Ending
+	}
 }
