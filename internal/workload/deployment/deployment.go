@@ -136,7 +136,7 @@ func (w *Workloads) Observe(ctx context.Context) (rollout.Workloads, error) {
 			x.Ready, x.ReadyKnown = certain(ready[x.Name], o.status)
 		}
 		if !x.ReadyKnown || x.Ready < x.Replicas {
-			x.Why = why(o, ready[x.Name], readyErr, podsOf(o, pods), watched)
+			x.Why = why(o, ready[x.Name], readyErr, w.podsOf(o, pods), watched)
 		}
 		out.Items = append(out.Items, x)
 	}

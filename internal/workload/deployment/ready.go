@@ -47,15 +47,17 @@ func countReady(slices []discoveryv1.EndpointSlice, objects []object) map[string
 	return out
 }
 
-// podsOf picks a Deployment's pods, by its selector: names may have been cut.
-func podsOf(o object, pods []*corev1.Pod) []*corev1.Pod {
+// podsOf picks a Deployment's pods, by its selector: names may have been cut. A
+// selector cannot be changed and need not name the version, so that it may take
+// in the other versions' pods too: those have the version label of another.
+func (w *Workloads) podsOf(o object, pods []*corev1.Pod) []*corev1.Pod {
 	if len(pods) == 0 {
 		return nil
 	}
 	var out []*corev1.Pod
-	own := selectorOf(o.raw)
+	own, version := selectorOf(o.raw), o.workload.Revision.Label()
 	for _, p := range pods {
-		if own.Matches(labels.Set(p.Labels)) {
+		if own.Matches(labels.Set(p.Labels)) && p.Labels[w.o.Label] == version {
 			out = append(out, p)
 		}
 	}

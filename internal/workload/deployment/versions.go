@@ -74,7 +74,7 @@ func (w *Workloads) PodsOf(ctx context.Context, of rollout.Revision) ([]*corev1.
 		}
 		var out []*corev1.Pod
 		var newest *corev1.Pod
-		for _, p := range podsOf(o, all) {
+		for _, p := range w.podsOf(o, all) {
 			if p.Status.Phase == corev1.PodFailed || p.Status.Phase == corev1.PodSucceeded {
 				continue
 			}

@@ -147,3 +147,30 @@ func TestPodsOfARevision(t *testing.T) {
 		t.Errorf("pods of a revision that is not there are %q", got)
 	}
 }
+
+// A selector that does not name the version, which cannot be changed any more,
+// takes in the pods of every version: each version's figures, and why it is not
+// ready, are its own pods' all the same.
+func TestSelectorsThatTakeInAllVersions(t *testing.T) {
+	p := newPlace(t)
+	for _, v := range []string{"v1", "v2"} {
+		d := p.make("my-app-"+v, v, 1)
+		d.Spec.Selector = &metav1.LabelSelector{MatchLabels: map[string]string{"app": "my-app"}}
+		p.must(p.c.Update(context.Background(), d))
+	}
+	p.broken["my-app-v1"], p.broken["my-app-v2"] = true, true
+	p.step()
+	one := pod("2", func(x *corev1.Pod) { x.Name, x.Labels["version"] = "my-app-v1-5d8b7c9f6b-x2klm", "v1" })
+	two := pod("2", waiting("CrashLoopBackOff", "", 3, nil))
+	p.pods = []*corev1.Pod{one, two}
+	for name, want := range map[string]*corev1.Pod{"my-app-v1": one, "my-app-v2": two} {
+		seen := p.look(name)
+		pods, err := p.w.PodsOf(context.Background(), seen.Revision)
+		if err != nil || len(pods) != 1 || pods[0] != want {
+			t.Errorf("%d pods of %s, error %v, want its own", len(pods), name, err)
+		}
+		if crashes := strings.Contains(seen.Why, "crashing"); crashes != (name == "my-app-v2") {
+			t.Errorf("%s is not ready because %q", name, seen.Why)
+		}
+	}
+}
