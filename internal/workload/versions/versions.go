@@ -85,7 +85,8 @@ type Options struct {
 	// Save keeps the book. When it fails the app goes on from memory, says so in
 	// the error, and saves again with the next change.
 	Save func(Book) error
-	// Settled bounds how long after Open readiness may stay unknown; 30 s if 0.
+	// Settled bounds how long after Open readiness may stay unknown, and how long
+	// a gone version that has crashed may take to be back; 30 s if 0.
 	Settled time.Duration
 	Now     func() time.Time // time.Now
 }
@@ -101,7 +102,8 @@ type App struct {
 	dirty    bool // the book in memory is not the saved one
 	opened   time.Time
 	resuming map[rollout.Revision]bool
-	faults   map[rollout.Revision]string // what the runner refused
+	served   map[rollout.Revision]time.Time // when it was last seen ready, or was started over
+	faults   map[rollout.Revision]string    // what the runner refused
 }
 
 // Open starts what the book says.
@@ -112,10 +114,11 @@ func Open(name string, book Book, o Options) *App {
 	if o.Settled == 0 {
 		o.Settled = 30 * time.Second
 	}
-	a := &App{name: name, o: o, book: book, opened: o.Now(), resuming: map[rollout.Revision]bool{}, faults: map[rollout.Revision]string{}}
+	a := &App{name: name, o: o, book: book, opened: o.Now(), resuming: map[rollout.Revision]bool{},
+		served: map[rollout.Revision]time.Time{}, faults: map[rollout.Revision]string{}}
 	for _, e := range book.Entries {
 		if e.Replicas() > 0 {
-			a.resuming[e.Revision] = true
+			a.resuming[e.Revision], a.served[e.Revision] = true, a.opened
 		}
 	}
 	return a
@@ -206,6 +209,7 @@ func (a *App) drop() {
 		}
 		a.dirty = true
 		delete(a.resuming, e.Revision)
+		delete(a.served, e.Revision)
 		delete(a.faults, e.Revision)
 		a.o.Runner.Remove(a.Key(e.Revision))
 		return true
@@ -239,7 +243,8 @@ func (a *App) copyBook() Book {
 }
 
 // Observe lists the versions, in the order in which they were first seen. A
-// revision that the documents do not ask for any more is Deleting.
+// revision that the documents do not ask for any more is Deleting, but for the
+// time in which it is started again after a crash.
 func (a *App) Observe(ctx context.Context) (rollout.Workloads, error) {
 	if err := ctx.Err(); err != nil {
 		return rollout.Workloads{}, err
@@ -254,7 +259,7 @@ func (a *App) Observe(ctx context.Context) (rollout.Workloads, error) {
 		}
 		w := rollout.Workload{
 			Revision: e.Revision, Name: e.Name, UID: e.UID, Generation: e.Generation, Since: e.Since,
-			Deleting: e.Gone, Replicas: e.Replicas(), ReadyKnown: true,
+			Replicas: e.Replicas(), ReadyKnown: true,
 			Condemned: e.Mark == rollout.Condemned, Retired: e.Mark == rollout.Retired,
 			Why: a.faults[e.Revision],
 		}
@@ -276,6 +281,7 @@ func (a *App) Observe(ctx context.Context) (rollout.Workloads, error) {
 			delete(a.resuming, e.Revision)
 		}
 		w.ReadyKnown = !a.resuming[e.Revision]
+		w.Deleting = e.Gone && !a.returns(e, w.Ready)
 		if w.Ready >= w.Replicas {
 			w.Why = ""
 		}
@@ -283,6 +289,20 @@ func (a *App) Observe(ctx context.Context) (rollout.Workloads, error) {
 		out.Items = append(out.Items, w)
 	}
 	return out, nil
+}
+
+// returns says whether a version of which nobody is ready is about to be back: it
+// served a moment ago and is being started again, whether its file is there or
+// not. What has no file and does not come back is lost to the core, which then
+// gives its traffic to others. The caller holds mu.
+func (a *App) returns(e Entry, ready int) bool {
+	now := a.o.Now()
+	if ready > 0 {
+		a.served[e.Revision] = now
+		return false
+	}
+	last, has := a.served[e.Revision]
+	return has && now.Sub(last) <= a.o.Settled && e.Replicas() > 0 && a.faults[e.Revision] == ""
 }
 
 // Settling says that this process has not been running for long and that
@@ -378,6 +398,20 @@ func (a *App) Release(r rollout.Revision) error {
 	a.dirty = true
 	a.drop()
 	return a.carryOut()
+}
+
+// Stop stops every replica and gives how many there were. The book stays as it
+// is: opened again, the app goes on from it. Nothing else may be called after it.
+func (a *App) Stop() (replicas int) {
+	for _, all := range a.Replicas() {
+		replicas += len(all)
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, e := range a.book.Entries {
+		a.o.Runner.Remove(a.Key(e.Revision))
+	}
+	return replicas
 }
 
 // Book gives the entries as they are now.

@@ -181,6 +181,43 @@ func TestReadinessIsUnknownAfterARestart(t *testing.T) {
 	}
 }
 
+// A version without a file that serves and crashes is being started again: it is
+// on its way out only once it is ready, or has not come back for too long.
+func TestAGoneVersionThatCrashedIsNotLostAtOnce(t *testing.T) {
+	f := open(t)
+	f.declare(wanted("v1", "a", 1))
+	f.run.ready["my-app/v1@a"] = 1
+	f.see(v1)
+	f.declare(wanted("v2", "b", 1))
+	for _, c := range []struct {
+		name     string
+		happen   func()
+		deleting bool
+	}{
+		{"Serves", func() {}, true},
+		{"Crashed", func() { f.run.ready["my-app/v1@a"] = 0; f.run.failed["my-app/v1@a"] = "exited with 1" }, false},
+		{"AlmostTooLong", func() { f.now = f.now.Add(30 * time.Second) }, false},
+		{"TooLong", func() { f.now = f.now.Add(time.Second) }, true},
+		{"Back", func() { f.run.ready["my-app/v1@a"] = 1; delete(f.run.failed, "my-app/v1@a") }, true},
+		{"AfterARestart", func() {
+			f.restart()
+			f.declare(wanted("v2", "b", 1))
+			f.run.failed["my-app/v1@a"] = "exited with 1"
+		}, false},
+		{"AndTooLong", func() { f.now = f.now.Add(31 * time.Second) }, true},
+	} {
+		c.happen()
+		if w, _ := f.see(v1); w.Deleting != c.deleting {
+			t.Errorf("%s: deleting %v, want %v (%+v)", c.name, w.Deleting, c.deleting, w)
+		}
+	}
+	f.declare(wanted("v2", "b", 1), wanted("v3", "d", 1))
+	f.declare(wanted("v2", "b", 1))
+	if w, _ := f.see("v3@d"); !w.Deleting {
+		t.Error("one that never served is waited for")
+	}
+}
+
 func TestSettling(t *testing.T) {
 	f := open(t)
 	f.declare(wanted("v1", "a", 2))

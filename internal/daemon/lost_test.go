@@ -1,0 +1,64 @@
+package daemon
+
+import (
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/serin-dev/serin/internal/httpapi"
+	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/workload/process"
+)
+
+// crash kills every process of a version, as nothing of serin's would.
+func (w *world) crash(app, version string) {
+	w.t.Helper()
+	a := w.d.app(app)
+	var pids []int
+	for _, r := range w.d.sup.List() {
+		if rev, ours := strings.CutPrefix(r.Key, a.name+"/"); ours && rollout.Revision(rev).Label() == version && r.State == process.Ready {
+			pids = append(pids, r.PID)
+		}
+	}
+	if len(pids) == 0 {
+		w.t.Fatalf("nobody of %s is ready", version)
+	}
+	for _, pid := range pids {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			w.t.Error(err)
+		}
+	}
+}
+
+// A stable version whose file is gone is started again when it crashes, like any
+// other: a moment without it is no reason to give everything to a canary that
+// nobody has judged.
+func TestACrashOfAStableWhoseFileIsGoneIsNoLoss(t *testing.T) {
+	t.Parallel()
+	files := article(holding + unjudged)
+	files["01-deployment-v1.yaml"] = deploymentOf("v1", 1)
+	w := newWorld(t, files)
+	w.up()
+	w.open()
+	w.until("my-app", "v1 is adopted", restsOn("v1"))
+	l := startLoad(w.d.Addr(), "", 2)
+	defer l.end()
+	w.write("04-deployment-v2.yaml", deploymentOf("v2", 1))
+	w.remove("01-deployment-v1.yaml")
+	at := func(v httpapi.RolloutView) bool { return v.Waiting == rollout.WaitApproval && liveAt(2500)(v) }
+	w.until("my-app", "v2 gets its share", at)
+	restarts := func() int {
+		return slices.MaxFunc(w.d.sup.List(), func(a, b process.Replica) int { return a.Restarts - b.Restarts }).Restarts
+	}
+	for n := 1; n <= 2; n++ {
+		w.crash("my-app", "v1")
+		w.eventually("it is started again", func() bool { return restarts() == n })
+		w.passes("my-app", 2)
+		w.until("my-app", "v1 is ready", func(v httpapi.RolloutView) bool { return v.Stable.Ready != nil && *v.Stable.Ready == 1 })
+	}
+	v := w.view("my-app")
+	if v.WeightSet != 2500 || decided(v, rollout.EvStableLost) {
+		t.Errorf("weight %v\n%s", v.WeightSet, told(v))
+	}
+}
