@@ -423,7 +423,7 @@ func (a *app) finish(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 		return
-	case <-a.d.running.Done():
+	case <-a.living.Done():
 		return
 	case a.last <- struct{}{}:
 	}

@@ -39,6 +39,10 @@ type app struct {
 	recordAt string
 	gap      bool // the last pass is not in the record
 
+	living context.Context // ends with the daemon's passes, or with the application
+	stop   context.CancelFunc
+	ended  chan struct{} // closed when the loop has ended
+
 	poke chan struct{} // something has changed: pass now
 	// last asks for one more pass, after which finished is closed, see finish.
 	last     chan struct{}
@@ -82,10 +86,11 @@ func (d *Daemon) openApp(ctx context.Context, p plan) (*app, error) {
 func (d *Daemon) newApp(p plan) (*app, error) {
 	a := &app{
 		name: p.name, d: d, log: d.log.With("app", p.name),
-		last: make(chan struct{}), finished: make(chan struct{}),
+		last: make(chan struct{}), finished: make(chan struct{}), ended: make(chan struct{}),
 		inbox: &inbox{}, poke: make(chan struct{}, 1), rounds: make(chan struct{}), plan: p,
 		replies: map[string]*httpapi.Answer{}, replicas: map[string]rollout.Revision{},
 	}
+	a.living, a.stop = context.WithCancel(d.running)
 	store, err := d.openStore(p.name)
 	if err != nil {
 		return nil, err
@@ -100,7 +105,7 @@ func (d *Daemon) newApp(p plan) (*app, error) {
 		Stats: d.board.Stats, Service: a.router.Service, Versions: a.router.Versions, Replicas: a.usage,
 	})
 	try := checks{app: p.name, dir: d.o.Dir, about: a.addresses, hook: d.hook}
-	a.checks = hook.New(d.running, hook.Host{Find: a.test, How: try.how, Go: d.work.Go, Ended: a.wake})
+	a.checks = hook.New(a.living, hook.Host{Find: a.test, How: try.how, Go: d.work.Go, Ended: a.wake})
 	if a.record, a.recordAt, err = d.openRecord(p.name); err != nil {
 		return nil, err
 	}
@@ -161,6 +166,9 @@ func (a *app) follow(p plan) error {
 func (a *app) routes() {
 	a.d.routing.Lock()
 	defer a.d.routing.Unlock()
+	if a.living.Err() != nil {
+		return
+	}
 	err := a.route()
 	a.mu.Lock()
 	was := a.unrouted
@@ -207,6 +215,9 @@ func (a *app) route() error {
 		a.mu.Lock()
 		a.named = current
 		a.mu.Unlock()
+		if len(instead) > 0 {
+			a.d.lookAtAbsent()
+		}
 	}
 	return errors.Join(weights, err)
 }

@@ -67,6 +67,9 @@ type Options struct {
 	// Gateway are the data plane's settings; Logger, Seed, StickyKey, Counted and
 	// Before are the daemon's. MaxConnections 0: what the descriptors allow.
 	Gateway gateway.Options
+	// Linger is for how long an application whose documents are gone must have been
+	// asked nothing before it is ended; 10 min if 0.
+	Linger time.Duration
 	// Shield repeats a request that a canary failed on the stable version, where
 	// that may be done; the judge still counts the failure.
 	Shield bool
@@ -89,6 +92,7 @@ func (o Options) withDefaults() (Options, error) {
 	o.Socket = cmp.Or(o.Socket, filepath.Join(o.StateDir, "serin.sock"))
 	o.Version = cmp.Or(o.Version, "devel")
 	o.ShutdownTimeout = cmp.Or(o.ShutdownTimeout, 30*time.Second)
+	o.Linger = cmp.Or(o.Linger, 10*time.Minute)
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -125,6 +129,7 @@ type Daemon struct {
 	told     map[string]bool // findings of the documents that are in force; the loader's alone
 	handing  atomic.Bool     // the program is being executed again
 	again    chan struct{}   // somebody asks for that
+	parting  chan struct{}   // somebody may have become absent, or be missed no more
 	web      *dashboard      // nil: none
 
 	memory *memory
@@ -151,9 +156,9 @@ type Daemon struct {
 
 	mu      sync.Mutex
 	apps    map[string]*app
-	folder  map[string]string // files of the last good set
-	problem error             // why the folder as it is now is not in force
-	absent  map[string]bool   // apps whose documents have gone
+	folder  map[string]string    // files of the last good set
+	problem error                // why the folder as it is now is not in force
+	absent  map[string]time.Time // apps whose documents have gone, and when
 }
 
 // New checks everything that can be checked and takes the addresses. Nothing
@@ -166,9 +171,9 @@ func New(o Options) (_ *Daemon, err error) {
 		return nil, err
 	}
 	d := &Daemon{
-		o: o, log: o.Logger, begun: time.Now(), apps: map[string]*app{}, absent: map[string]bool{}, opened: make(chan struct{}),
-		again: make(chan struct{}, 1),
-		hook:  &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
+		o: o, log: o.Logger, begun: time.Now(), apps: map[string]*app{}, absent: map[string]time.Time{}, opened: make(chan struct{}),
+		again: make(chan struct{}, 1), parting: make(chan struct{}, 1),
+		hook: &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
 	}
 	if o.Inherited.Again() {
 		d.begun = o.Inherited.again.Begun
@@ -435,16 +440,18 @@ func (d *Daemon) start() error {
 		d.log.Error("the documents in the folder are not in force; the last good ones are", "err", d.problem)
 	}
 	d.followAll(d.first.plans)
+	d.endStrangers()
 	d.refresh()
 
 	d.work.Go(d.followProcesses)
+	d.work.Go(d.followAbsent)
 	folder := maps.Clone(d.folder)
 	if d.problem != nil {
 		folder = nil // looked at again as soon as it is watched
 	}
 	d.work.Go(func() { watchFolder(d.running, d.o.Dir, folder, d.log, d.folderChanged) })
 	for _, a := range d.apps {
-		d.work.Go(func() { a.loop(d.running) })
+		d.work.Go(a.run)
 	}
 	d.work.Go(func() {
 		if err := httpapi.NewServer(d).WithLogger(d.log).Serve(d.running, d.api); err != nil && d.running.Err() == nil {
@@ -620,6 +627,7 @@ func (d *Daemon) reload(ctx context.Context, folder, deployed map[string]string)
 		a, err := d.openApp(ctx, p)
 		if err != nil {
 			for _, opened := range fresh {
+				opened.stop()
 				_ = opened.record.Close()
 			}
 			return notInForce{err}
@@ -635,16 +643,15 @@ func (d *Daemon) reload(ctx context.Context, folder, deployed map[string]string)
 	for _, a := range fresh {
 		d.apps[a.name] = a
 	}
-	for name := range d.apps {
-		d.absent[name] = !there[name]
-	}
+	d.missing(there, time.Now())
 	d.mu.Unlock()
 	d.followAll(docs.plans)
 	for _, a := range fresh {
 		d.log.Info("a new application", "app", a.name)
-		d.work.Go(func() { a.loop(d.running) })
+		d.work.Go(a.run)
 	}
 	d.refresh()
+	d.lookAtAbsent()
 	return nil
 }
 
@@ -680,13 +687,13 @@ func (d *Daemon) followAll(plans []plan) {
 func (d *Daemon) displaced(p plan) []*app {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.absent[p.name] {
+	if _, absent := d.absent[p.name]; absent {
 		return nil
 	}
 	var out []*app
 	for _, name := range slices.Sorted(maps.Keys(d.apps)) {
 		a := d.apps[name]
-		if d.absent[name] && samePlace(a.planNow().doc, p.doc) {
+		if _, absent := d.absent[name]; absent && samePlace(a.planNow().doc, p.doc) {
 			out = append(out, a)
 		}
 	}
@@ -697,12 +704,6 @@ func samePlace(a, b manifest.App) bool {
 	return a.Service.Namespace == b.Service.Namespace && a.Service.Name == b.Service.Name ||
 		a.Route.AnyHost && b.Route.AnyHost ||
 		slices.ContainsFunc(a.Route.Hosts, func(h string) bool { return slices.Contains(b.Route.Hosts, h) })
-}
-
-func (d *Daemon) isAbsent(app string) bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.absent[app]
 }
 
 // followProcesses keeps the gateway's endpoints as the processes are.

@@ -29,7 +29,9 @@
 //   - The gateway accepts no request before the split that the saved state stands
 //     for is in force and who gets the requests by it can answer.
 //   - A version whose file was removed or edited runs on until its traffic was
-//     seen gone.
+//     seen gone. An application whose documents are gone, or have another name now,
+//     runs on until another one answers in its place or nobody has asked it for
+//     long; its state stays.
 //   - A command is answered when what became of it is saved.
 //   - Executed again, the daemon fails no request and touches no replica; a program
 //     that cannot take over is found out before anything is given up.

@@ -64,8 +64,10 @@ func (d *Daemon) Command(ctx context.Context, ref httpapi.Ref, c rollout.Command
 		select {
 		case <-round:
 			continue
-		case <-d.running.Done():
-			err = errors.New("serin is ending")
+		case <-a.living.Done():
+			if err = fmt.Errorf("%s is ended", a.name); d.running.Err() != nil {
+				err = errors.New("serin is ending")
+			}
 		case <-ctx.Done():
 			err = ctx.Err()
 		}

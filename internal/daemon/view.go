@@ -70,16 +70,8 @@ func (d *Daemon) findings(app string) []rollout.Finding {
 			Remedy: remedy,
 		})
 	}
-	if d.absent[app] {
-		what := "it goes on as it was until serin is started again"
-		if d.apps[app].router.Service() == "" {
-			what = "another application answers for its Service or host now, and it runs on without requests until serin is started again"
-		}
-		out = append(out, rollout.Finding{
-			Level:  rollout.Warn,
-			What:   fmt.Sprintf("The documents of %s are gone from %s: %s.", app, d.o.Dir, what),
-			Remedy: "put them back, or end serin to stop it",
-		})
+	if _, absent := d.absent[app]; absent {
+		out = append(out, d.absentFinding(app))
 	}
 	return out
 }

@@ -400,20 +400,6 @@ func (a *App) Release(r rollout.Revision) error {
 	return a.carryOut()
 }
 
-// Stop stops every replica and gives how many there were. The book stays as it
-// is: opened again, the app goes on from it. Nothing else may be called after it.
-func (a *App) Stop() (replicas int) {
-	for _, all := range a.Replicas() {
-		replicas += len(all)
-	}
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for _, e := range a.book.Entries {
-		a.o.Runner.Remove(a.Key(e.Revision))
-	}
-	return replicas
-}
-
 // Book gives the entries as they are now.
 func (a *App) Book() Book {
 	a.mu.Lock()
