@@ -248,6 +248,11 @@ func (p *pass) loses() bool {
 	case st.Phase == Idle && (w == nil || w.Deleting) && p.reverts():
 		return true
 	case !lost:
+		if w := p.workload(st.Canary.Revision); st.Unjudged && p.answers(st.Stable.Revision) && p.neverArrived() && w != nil {
+			n := p.event(EvRolloutStarted, "rule", "", st.Canary.Revision.Label(), fmt.Sprintf("%s is there again before anything went to %s, which is judged now: a rollout from %s starts.", st.Stable.Revision.Label(), st.Canary.Revision.Label(), st.Stable.Revision.Label()))
+			p.begin(w, MoveCanary, st.Try, n)
+			return true
+		}
 		if st.Unjudged && p.answers(st.Stable.Revision) {
 			st.Unjudged, st.Stalled = false, "" // it came back
 			p.pausePolicy(fmt.Sprintf("%s is there again, and everything goes to %s, unjudged", st.Stable.Revision.Label(), st.Canary.Revision.Label()))
@@ -277,6 +282,11 @@ func (p *pass) loses() bool {
 func (p *pass) lost(why string, to Revision) (n int, stalled string) {
 	stalled = fmt.Sprintf("%s: everything goes to %s, unjudged. `serin promote` makes it the stable version.", why, to.Label())
 	return p.event(EvStableLost, "rule", p.st.Granted.String(), Whole.String(), stalled), stalled
+}
+
+// neverArrived: the route is known to give the canary nothing yet.
+func (p *pass) neverArrived() bool {
+	return p.st.Confirmed == 0 && !p.inForce && p.obs.Route.Known == Present && p.obs.Route.Weights[p.st.Canary.Revision] == 0
 }
 
 // unjudged gives the canary everything by decision n: nobody else can answer.

@@ -284,6 +284,28 @@ var hardCases = []hardCase{
 		b.phase(Promoting, Whole)
 		b.want(b.st.Canary.Revision == v3 && b.st.Unjudged && b.st.Stalled != "", "%s: %s", b.st.Canary.Revision, b.st.Stalled)
 	})},
+	{10, "FixThatNeverGotInIsJudged", "Its write was lost, and stable answers again: it is a release like any other.", at(2500, func(b *bench) {
+		b.w(v1).Ready = 0
+		b.stopped[v1] = true
+		fail(b)
+		b.tick(time.Second)
+		b.frozenRoute = true
+		b.add(load(v3, 2, b.now))
+		b.obs.Report = analysis.Report{}
+		b.tick(time.Second)
+		b.want(b.st.Canary.Revision == v3 && b.st.Unjudged, "not decided")
+		b.stopped[v1] = false
+		b.w(v1).Ready = b.w(v1).Replicas
+		b.tick(time.Second)
+		b.frozenRoute = false
+		b.phase(Preparing, 0)
+		b.want(!b.st.Unjudged && b.st.Stalled == "", "%s", b.st.Stalled)
+		for range 30 {
+			b.tick(time.Second)
+			b.want(b.obs.Route.Weights[v2] == 0 || b.obs.Route.Weights[v3] == 0, "both have a share: %v", b.obs.Route.Weights)
+		}
+		b.want(b.st.Canary.Revision == v3 && b.st.Granted == 500, "the fix is not on its way")
+	})},
 	{11, "StableLost", "Everything goes to a canary that is not condemned: recorded as unjudged, Stalled.", at(2500, func(b *bench) {
 		b.drop(v1)
 		b.run(3 * time.Second)
