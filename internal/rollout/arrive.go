@@ -67,8 +67,12 @@ func (p *pass) adopts() bool {
 	p.water(stable)
 	for i := range p.obs.Workloads.Items {
 		w := &p.obs.Workloads.Items[i]
-		if w.Revision != stable.Revision && (w.Replicas == 0 || !after(w.Since, w.Name, stable.Since, stable.Name)) {
+		switch {
+		case w.Revision == stable.Revision:
+		case w.Replicas == 0 || !after(w.Since, w.Name, stable.Since, stable.Name):
 			p.mark(Mark{Revision: w.Revision, Kind: Retired, At: p.now, Why: "older than stable, or at 0 replicas, when adopted"})
+		case r.Note != nil && (w.Revision == r.Note.Stable || w.Revision == r.Note.Canary):
+			p.mark(Mark{Revision: w.Revision, Kind: Retired, At: p.now, Why: "the route was taken from it"})
 		}
 	}
 	p.declare()
@@ -99,12 +103,23 @@ func (p *pass) versions() string {
 	return strings.Join(ss, ", ")
 }
 
+// outdated: the route sends to somebody whom its own note does not name. The
+// note is from before that, and so is what it says about stable.
+func (p *pass) outdated(n Note) bool {
+	for rev, w := range p.obs.Route.Weights {
+		if w > 0 && rev != n.Stable && rev != n.Canary {
+			return true
+		}
+	}
+	return false
+}
+
 // rebuild goes on from what our own note says, after the state was lost: at
 // the observed weight if that is lower, with no evidence.
 func (p *pass) rebuild(n Note) bool {
 	st := &p.st
 	stable := p.workload(n.Stable)
-	if stable == nil {
+	if stable == nil || p.outdated(n) {
 		return false
 	}
 	st.Stable, st.N = objectOf(*stable), max(st.N, n.N)
@@ -198,7 +213,7 @@ func (p *pass) behindRoute() bool {
 		p.wait(WaitRoute, "Waiting: the route's note is ahead of the saved state; reading again, nothing is written.")
 	default: // it stays ahead: the saved state is an old one
 		st.N, st.NewerSince = n.N, time.Time{}
-		if n.Stable != st.Stable.Revision && p.workload(n.Stable) != nil {
+		if n.Stable != st.Stable.Revision && p.workload(n.Stable) != nil && !p.outdated(n) {
 			// It is from before a change of stable, which the route names.
 			*st = State{Schema: st.Schema, Phase: Idle, N: st.N, Marks: st.Marks, Watermark: st.Watermark, WatermarkName: st.WatermarkName,
 				Pauses: personPauses(st.Pauses), HPAs: st.HPAs, Declared: st.Declared, Taken: st.Taken, Decisions: st.Decisions, History: st.History}
@@ -274,6 +289,14 @@ func (p *pass) loses() bool {
 		p.status.Stalled = fmt.Sprintf("%s, the stable version, is gone, and %s has no ready replica.", st.Stable.Revision.Label(), st.Canary.Revision.Label())
 		return false
 	}
+	if least := ceilDiv(st.R, 2); st.Canary.UID != "" && st.Canary.UID == st.Stable.UID && n < least {
+		// One object that was given another label: its old pods answer until the
+		// new ones have replaced them, and one new pod cannot do that for all.
+		p.status.Stalled = fmt.Sprintf("%s was edited from %s to %s in place: everything goes to %s, unjudged, once %d of its replicas are ready; %d are.",
+			st.Canary.Name, st.Stable.Revision.Label(), st.Canary.Revision.Label(), st.Canary.Revision.Label(), least, n)
+		p.arrives()
+		return true
+	}
 	p.unjudged(p.lost(fmt.Sprintf("%s is gone", st.Stable.Revision.Label()), st.Canary.Revision))
 	return true
 }
@@ -326,6 +349,19 @@ func (p *pass) reverts() bool {
 	return true
 }
 
+// twin: another object is stable's or the canary's, under the same label. A
+// route tells versions apart by it, so that what looks like a newer version
+// shares that one's traffic already.
+func (p *pass) twin(w *Workload) bool {
+	for _, r := range []Revision{p.st.Stable.Revision, p.st.Canary.Revision} {
+		x := p.workload(r)
+		if x != nil && !x.Deleting && x.Name != w.Name && r.Label() == w.Revision.Label() {
+			return true
+		}
+	}
+	return false
+}
+
 // candidate is the newest version after the watermark that nothing is held
 // against.
 func (p *pass) candidate() *Workload {
@@ -337,7 +373,7 @@ func (p *pass) candidate() *Workload {
 	for i := range p.obs.Workloads.Items {
 		w := &p.obs.Workloads.Items[i]
 		if w.Deleting || w.Revision == st.Stable.Revision || w.Revision == st.Canary.Revision ||
-			p.marked(w.Revision) != nil || !after(w.Since, w.Name, st.Watermark, st.WatermarkName) {
+			p.marked(w.Revision) != nil || !after(w.Since, w.Name, st.Watermark, st.WatermarkName) || p.twin(w) {
 			continue
 		}
 		if best == nil || after(w.Since, w.Name, best.Since, best.Name) {
@@ -446,6 +482,7 @@ func (p *pass) supersede(c *Workload) {
 func (p *pass) drifts() bool {
 	st, f := &p.st, p.foreign
 	if f == nil {
+		p.calm()
 		return p.declaredEdit()
 	}
 	first := !st.Drift.Foreign || st.Drift.Seen != f.print
@@ -498,6 +535,36 @@ func (p *pass) drifts() bool {
 		return true
 	}
 	return false
+}
+
+// fightsAtRest: the same at rest, where a tool that follows Git takes the users
+// back, again and again, to a version that was retired. One decision says so; it
+// is written over all the same.
+func (p *pass) fightsAtRest(f *foreign) bool {
+	d := &p.st.Drift
+	if len(recent(d.Flips, p.now)) < 3 {
+		return false
+	}
+	why := fmt.Sprintf("%s keeps sending the traffic (%s) where too few replicas are ready to take it (three times in ten minutes): it is put right each time, and until then requests fail. %s", f.manager, f.print, p.ignoreRule())
+	if !d.Fight {
+		d.Fight = true
+		p.grantSame(p.event(EvDriftFight, "rule", f.print, "100 % "+p.st.Stable.Revision.Label(), why))
+	}
+	p.status.Stalled = why
+	return true
+}
+
+// calm: nobody has written over the route at rest for ten minutes.
+func (p *pass) calm() {
+	d := &p.st.Drift
+	if p.st.Phase != Idle || !d.Fight {
+		return
+	}
+	left := recent(d.Flips, p.now)
+	if d.Fight = len(left) > 0; d.Fight {
+		p.wakes = append(p.wakes, left[len(left)-1].Add(10*time.Minute))
+		p.status.Stalled = fmt.Sprintf("%s keeps sending the traffic where too few replicas are ready to take it. %s", d.Manager, p.ignoreRule())
+	}
 }
 
 // fights says, once, that somebody and we write over each other.
@@ -572,6 +639,9 @@ func (p *pass) driftAtRest(f *foreign, first bool) bool {
 		elsewhere = elsewhere || (rev != st.Stable.Revision && w > 0 && p.answers(rev))
 	}
 	if (!carried || total != Whole) && (p.canZero() || !elsewhere) {
+		if p.fightsAtRest(f) {
+			return !p.was.Drift.Fight
+		}
 		if first {
 			n := p.event(EvDriftUndone, "rule", f.print, "100 % "+st.Stable.Revision.Label(), fmt.Sprintf("%s sent the traffic where too few replicas are ready to take it (%s): put right.", f.manager, f.print))
 			p.grantSame(n)

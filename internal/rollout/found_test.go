@@ -760,3 +760,113 @@ func TestFoundHeldRollbackLetsTheFixIn(t *testing.T) {
 	b.run(12 * time.Minute)
 	b.want(b.st.Stable.Revision == v3, "stable is %s, %s", b.st.Stable.Revision, b.st.Phase)
 }
+
+// two objects under one label: no route tells them apart, so neither is a
+// version of its own, and taking the second one "back" would take away pods that
+// serve users.
+func TestFoundTwinIsNoVersion(t *testing.T) {
+	twin := func(b *bench, of Revision) Workload {
+		w := load(NewRevision(of.Label(), "twin"), 4, b.now)
+		w.Name += "-b"
+		return w
+	}
+	t.Run("OfStable", func(t *testing.T) {
+		b := newBench(t)
+		w := twin(b, v1)
+		b.add(w)
+		b.run(15 * time.Minute)
+		b.want(b.st.Phase == Idle && b.st.Canary.Revision == "", "a rollout from v1 to v1")
+		b.now = b.now.Add(time.Minute)
+		b.canary(Whole)
+		b.want(b.w(w.Revision).Replicas == 4, "pods that serve v1's users were taken away")
+	})
+	t.Run("OfTheCanary", func(t *testing.T) {
+		b := newBench(t).canary(500)
+		w := twin(b, v2)
+		b.add(w)
+		b.run(10 * time.Second)
+		b.want(b.st.Canary.Revision == v2 && b.st.Granted == 500 && b.w(w.Revision).Replicas == 4, "superseded by its twin")
+	})
+	t.Run("Inherits", func(t *testing.T) {
+		b := newBench(t)
+		w := twin(b, v1)
+		b.add(w)
+		b.run(time.Minute)
+		b.drop(v1)
+		b.run(time.Minute)
+		b.want(b.st.Stable.Revision == w.Revision && b.st.Phase == Idle && b.count(EvStableChanged) == 1, "what has stable's label serves its users")
+		b.canary(500)
+	})
+}
+
+// one Deployment whose version label is edited: its old pods answer while the
+// new ones come up, and the first of those cannot carry everything.
+func TestFoundRelabelledInPlace(t *testing.T) {
+	b := newBench(t)
+	w := b.w(v1)
+	w.Replicas, w.Ready = 10, 10
+	b.tick(time.Second)
+	*w = Workload{Revision: v2, Name: w.Name, UID: w.UID, Generation: 2, Since: b.now, Replicas: 10, Ready: 1, ReadyKnown: true}
+	b.stopped[v2] = true
+	b.run(30 * time.Second)
+	b.want(b.obs.Route.Weights[v1] == Whole, "everything goes to the one new pod of ten")
+	b.want(strings.Contains(b.d.Status.Stalled, "my-app-v1 was edited from v1 to v2 in place"), "stalled %q", b.d.Status.Stalled)
+	b.w(v2).Ready = 5
+	b.run(2 * time.Second)
+	b.want(b.obs.Route.Weights[v2] == Whole && b.count(EvStableLost) == 1, "its old pods are going, and v2 has %s", b.obs.Route.Weights[v2])
+}
+
+// a note that is older than the split it stands on (the Rollout was deleted, and
+// others moved the traffic since) says nothing about who is stable.
+func TestFoundOutdatedNote(t *testing.T) {
+	for to, then := range map[Revision]Revision{v3: "v4@dddd", v1: v3} { // others went on, or a hand went back
+		b := newBench(t)
+		b.spec.Promotion.Retire = Keep
+		promoted(b.canary(Whole))
+		b.run(5 * time.Second)
+		b.st = State{}
+		b.obs.Route.Weights = map[Revision]Weight{to: Whole}
+		if to == v3 {
+			b.add(load(v3, 3, b.now))
+		}
+		b.run(time.Minute)
+		b.want(b.obs.Route.Weights[to] == Whole && b.st.Stable.Revision == to && b.st.Phase == Idle, "the users of %s were moved to %v", to, b.obs.Route.Weights)
+		b.add(load(then, 2, b.now))
+		b.reach(500)
+	}
+}
+
+// a tool that follows Git takes everything to a retired version every few
+// seconds: one decision says so, with what to paste, until it stops.
+func TestFoundFightAtRest(t *testing.T) {
+	b := newBench(t)
+	b.spec.IgnoreRule = "ignoreDifferences: it"
+	promoted(b.canary(Whole))
+	b.run(5 * time.Second)
+	for range 100 {
+		b.obs.Route.Weights = map[Revision]Weight{v1: Whole}
+		b.tick(time.Second)
+		b.want(b.obs.Route.Weights[v2] == Whole, "not put right")
+		b.run(4 * time.Second)
+	}
+	b.want(b.count(EvDriftFight) == 1 && b.count(EvDriftUndone) == 2, "%d and %d entries", b.count(EvDriftFight), b.count(EvDriftUndone))
+	b.want(strings.Contains(b.d.Status.Stalled, "ignoreDifferences: it"), "stalled %q", b.d.Status.Stalled)
+	b.want(b.d.Wake.After(b.now) && !b.d.Wake.After(b.now.Add(10*time.Minute)), "looked at again at %v", b.d.Wake)
+	b.now = b.d.Wake
+	b.tick(time.Second)
+	b.want(b.d.Status.Stalled == "" && b.d.Wake.IsZero(), "stalled %q, wake %v", b.d.Status.Stalled, b.d.Wake)
+	b.add(load(v3, 2, b.now))
+	b.reach(500)
+}
+
+// the source of the figures may be known only once the first weight was given
+// (the pods have to be listed first): from then on it is kept.
+func TestFoundSourceKnownLate(t *testing.T) {
+	b := newBench(t).canary(500)
+	b.want(b.st.Source == "", "source %q", b.st.Source)
+	b.obs.Source = "pods"
+	b.run(2 * time.Second)
+	b.obs.Source = "prometheus"
+	b.run(2 * time.Second)
+	b.want(b.st.Source == "pods", "source %q", b.st.Source)
+}

@@ -187,6 +187,9 @@ func (p *pass) progress() {
 		p.status.Stalled = "the route does not exist any more: nothing can be moved, and nothing is scaled down."
 		p.wait(WaitRoute, "Stalled: "+p.status.Stalled)
 	}
+	if p.active() && p.st.Phase != RollingBack {
+		p.st.Source = cmp.Or(p.st.Source, p.obs.Source) // from then on it is kept
+	}
 	switch p.st.Phase {
 	case Preparing:
 		p.prepare()
@@ -203,7 +206,6 @@ func (p *pass) progress() {
 func (p *pass) prepare() {
 	st := &p.st
 	v := st.Canary.Revision.Label()
-	st.Source = cmp.Or(st.Source, p.obs.Source)
 	first := Weight(0)
 	if len(st.Plan) > 0 && st.Plan[0].Kind == StepWeight {
 		first = st.Plan[0].Weight

@@ -81,9 +81,13 @@ func (p *pass) follow(o *Object, stable bool) {
 		*o = objectOf(*w)
 		return
 	}
+	heir := o.Name
+	if stable && p.named(o.Name) == nil {
+		heir = p.heir(o.Revision)
+	}
 	for i := range p.obs.Workloads.Items {
 		w := &p.obs.Workloads.Items[i]
-		if w.Name != o.Name || o.Name == "" || w.Deleting || w.Revision.Label() != o.Revision.Label() {
+		if w.Name != heir || heir == "" || w.Deleting || w.Revision.Label() != o.Revision.Label() {
 			continue
 		}
 		same := o.UID != "" && w.UID == o.UID && w.Generation == o.Generation
@@ -95,8 +99,11 @@ func (p *pass) follow(o *Object, stable bool) {
 			*o = objectOf(*w)
 			p.grant(p.st.Granted, n)
 		case stable && w.Revision != p.st.Canary.Revision:
-			n := p.event(EvStableChanged, "git", string(o.Revision), string(w.Revision),
-				fmt.Sprintf("the template of %s, which serves the users, was edited in place: every pod of it changes at once, unjudged. Evidence starts from zero.", w.Name))
+			why := fmt.Sprintf("the template of %s, which serves the users, was edited in place: every pod of it changes at once, unjudged. Evidence starts from zero.", w.Name)
+			if w.Name != o.Name {
+				why = fmt.Sprintf("%s is gone, and the pods of %s have the label that the users are sent to: it serves them now, unjudged. Evidence starts from zero.", o.Name, w.Name)
+			}
+			n := p.event(EvStableChanged, "git", string(o.Revision), string(w.Revision), why)
 			if p.st.Given.Revision == o.Revision {
 				p.st.Given.Revision = w.Revision
 			}
@@ -107,6 +114,22 @@ func (p *pass) follow(o *Object, stable bool) {
 		}
 		return
 	}
+}
+
+// heir is the one object that is left under a revision's label: what a route
+// sends there it has by now. Empty where there is none, or more than one.
+func (p *pass) heir(of Revision) string {
+	name := ""
+	for _, w := range p.obs.Workloads.Items {
+		if w.Revision.Label() != of.Label() || w.Deleting {
+			continue
+		}
+		if name != "" {
+			return ""
+		}
+		name = w.Name
+	}
+	return name
 }
 
 // followMarks keeps marks on objects that a server upgrade gave another hash.

@@ -530,6 +530,7 @@ type DriftState struct {
 	Foreign bool        `json:"foreign,omitempty"` // the route does not hold what we want, and it was not us
 	Restore bool        `json:"restore,omitempty"` // a person wants it undone
 	Seen    string      `json:"seen,omitempty"`    // the foreign split that was last answered
+	Fight   bool        `json:"fight,omitempty"`   // at rest: somebody writes again and again, and it was said
 }
 
 // Result is how a rollout ended.
