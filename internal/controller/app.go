@@ -26,6 +26,7 @@ import (
 	"github.com/serin-dev/serin/internal/metric/prometheus"
 	"github.com/serin-dev/serin/internal/record"
 	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/rollout/standing"
 	"github.com/serin-dev/serin/internal/router/istio"
 	"github.com/serin-dev/serin/internal/store/status"
 	"github.com/serin-dev/serin/internal/workload/deployment"
@@ -62,17 +63,20 @@ type app struct {
 	wroteAt time.Time            // the status
 	said    map[string]time.Time // trouble, in the log
 
-	mu      sync.Mutex
-	passed  *passed
-	events  []rollout.Event // of the decision that is being carried out
-	passes  map[string]float64
-	decided map[decisionKey]float64
-	newest  rollout.Event // of those
-	panics  int
-	try     try
-	sampled engine.Sampled // the last look that gave stable's pods
-	last    chan struct{}  // closed after a pass that saves; nil: nobody asked for one
-	invalid bool           // the newest document cannot be followed
+	mu         sync.Mutex
+	passed     *passed
+	events     []rollout.Event // of the decision that is being carried out
+	passes     map[string]float64
+	decided    map[decisionKey]float64
+	newest     rollout.Event // of those
+	panics     int
+	try        try
+	sampled    engine.Sampled   // the last look that gave stable's pods
+	last       chan struct{}    // closed after a pass that saves; nil: nobody asked for one
+	invalid    bool             // the newest document cannot be followed
+	trouble    standing.Trouble // of the passes, as it is said
+	unreadable error            // why the saved state cannot be read
+	untold     error            // why decisions are not told as events
 }
 
 // adapters are made of the document's workload and traffic, and exchanged at
@@ -457,14 +461,17 @@ func urgencyOf(p *passed) int {
 
 // view is what the last pass looks like; false before the first.
 func (a *app) view() (httpapi.RolloutView, *passed, bool) {
+	if v, is := a.unreadableView(); is {
+		return v, &passed{}, true
+	}
 	a.mu.Lock()
-	p := a.passed
+	p, trouble := a.passed, a.trouble
 	a.mu.Unlock()
 	if p == nil || !p.result.Decided {
 		return httpapi.RolloutView{}, p, false
 	}
 	return httpapi.BuildView(httpapi.Pass{
 		Ref: httpapi.Ref{Namespace: a.key.Namespace, Name: a.key.Name}, Spec: p.spec, State: p.result.State,
-		Seen: p.result.Seen, Decision: p.result.Decision, Time: p.result.At,
+		Seen: p.result.Seen, Decision: p.result.Decision, Time: p.result.At, Trouble: trouble,
 	}), p, true
 }

@@ -99,6 +99,23 @@ func (b *inbox) Done(ctx context.Context, ids []string) error {
 	return errors.Join(errs...)
 }
 
+// refuse answers every command that waits: nothing can be decided about its
+// Rollout, and who has sent it is told why at once.
+func (b *inbox) refuse(ctx context.Context, why string) error {
+	all, err := b.list(ctx)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i := range all {
+		if c := &all[i]; !c.Status.Taken && c.DeletionTimestamp == nil {
+			errs = append(errs, b.answer(ctx, c, "refused: "+why))
+		}
+	}
+	b.tidy(ctx, all)
+	return errors.Join(errs...)
+}
+
 // orphanAfter is how long a command waits for a Rollout that is not there (yet).
 const orphanAfter = 30 * time.Second
 

@@ -27,10 +27,17 @@ const (
 	evViolation = "InvariantViolated"
 )
 
-// Tell makes one Event for each decision. Its name holds the decision's number,
-// so that telling it again changes nothing; and since the reason of two
-// decisions may be the same, none of them is folded into another.
+// Tell writes decisions to the log, counts them, and makes one Event for each.
+// An Event's name holds the decision's number, so that telling it again changes
+// nothing; and since the reason of two decisions may be the same, none of them is
+// folded into another. Where we may not make events, decisions are told without:
+// it would be the same the next time, and the finding says so.
 func (a *app) Tell(ctx context.Context, events []rollout.Event) error {
+	for _, e := range events {
+		if a.counts(e) {
+			a.log.Info(e.Why, "decision", e.N, "what", string(e.What), "by", e.By, "from", e.From, "to", e.To)
+		}
+	}
 	for _, e := range events {
 		kind := corev1.EventTypeNormal
 		switch e.What {
@@ -42,15 +49,45 @@ func (a *app) Tell(ctx context.Context, events []rollout.Event) error {
 			note = strings.TrimSpace(e.From+" -> "+e.To) + ": " + note
 		}
 		err := a.event(ctx, fmt.Sprintf("%d", e.N), kind, string(e.What), note, e.At)
-		if err != nil {
+		denied := apierrors.IsForbidden(err)
+		a.tellsOf(denied, err)
+		if err != nil && !denied {
 			return fmt.Errorf("making the event of decision %d: %w", e.N, err)
 		}
-		if !a.counts(e) {
-			continue
-		}
-		a.log.Info(e.Why, "decision", e.N, "what", string(e.What), "by", e.By, "from", e.From, "to", e.To)
 	}
 	return nil
+}
+
+// tellsOf remembers whether events may be made; what has changed about that is
+// found by a preflight, which is asked for.
+func (a *app) tellsOf(denied bool, err error) {
+	a.mu.Lock()
+	was := a.untold
+	a.untold = nil
+	if denied {
+		a.untold = err
+	}
+	a.mu.Unlock()
+	if denied != (was != nil) {
+		a.wake()
+	}
+	if denied && was == nil {
+		a.log.Warn("decisions are not told as events", "err", err)
+	}
+}
+
+// untoldFindings says that decisions are not told as events, unless the rights
+// that could be listed say so already.
+func (a *app) untoldFindings(lacks func(right) bool) []rollout.Finding {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.untold == nil || lacks(createEvents) {
+		return nil
+	}
+	return []rollout.Finding{{
+		Level: rollout.Warn, What: "Nobody is told of decisions by events, which were denied: " + a.untold.Error() + ".",
+		Remedy: "let Serin's service account create events (events.k8s.io) in this namespace; the decisions are in the status",
+	}}
 }
 
 // counts adds a decision up unless it was told before: where one of several

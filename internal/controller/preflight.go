@@ -36,7 +36,8 @@ func (a *app) Check(ctx context.Context, stable, canary rollout.Revision) ([]rol
 		return nil, err
 	}
 	autoscaled := slices.ContainsFunc(seen.Items, func(w rollout.Workload) bool { return w.HPA != nil })
-	out := rightFindings(a.c.rights.lacks(ctx, a.key.Namespace), doc, autoscaled)
+	lacks := a.c.rights.lacks(ctx, a.key.Namespace)
+	out := append(rightFindings(lacks, doc, autoscaled), a.untoldFindings(lacks)...)
 	out = append(out, a.apartFindings(versions)...)
 	if canary != "" {
 		out = append(out, autoscalerFindings(seen, doc.Spec.Capacity.HPA, stable, canary)...)

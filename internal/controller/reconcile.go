@@ -3,6 +3,7 @@ package controller
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"runtime/debug"
@@ -15,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
+	"github.com/serin-dev/serin/internal/apiserver"
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/rollout"
 	"github.com/serin-dev/serin/internal/store/status"
@@ -132,7 +134,8 @@ func (a *app) reconcile(ctx context.Context, doc *v1alpha1.Rollout) time.Duratio
 	a.invalid = err != nil
 	a.mu.Unlock()
 	if err != nil && a.engine == nil {
-		if err := a.sayInvalid(ctx); err != nil {
+		said, answered := a.sayInvalid(ctx), a.inbox.refuse(ctx, fmt.Sprintf("the document of %s cannot be followed, so nothing was moved: %v", a.key.Name, err))
+		if said != nil || answered != nil {
 			return time.Second
 		}
 		if doc.DeletionTimestamp != nil {
@@ -140,12 +143,12 @@ func (a *app) reconcile(ctx context.Context, doc *v1alpha1.Rollout) time.Duratio
 		}
 		return 0 // until it is edited
 	}
-	if a.held(ctx, doc, has) {
-		return soon
+	if wait, held := a.held(ctx, doc, has); held {
+		return wait
 	}
 	if a.pending != nil && a.restful() {
-		if err := a.adapt(a.pending); err != nil {
-			a.log.Warn("following other objects", "err", err)
+		if err := a.adapt(a.pending); err != nil { // what was in force stays
+			a.wrong = err
 		}
 		a.pending = nil
 	}
@@ -153,17 +156,24 @@ func (a *app) reconcile(ctx context.Context, doc *v1alpha1.Rollout) time.Duratio
 }
 
 // held says that nothing may be raised yet, because the finalizer that gives the
-// traffic back is not there and cannot be written.
-func (a *app) held(ctx context.Context, doc *v1alpha1.Rollout, has bool) bool {
+// traffic back is not there and cannot be written, and when to try again.
+func (a *app) held(ctx context.Context, doc *v1alpha1.Rollout, has bool) (wait time.Duration, held bool) {
 	st := a.state()
 	if has || doc.DeletionTimestamp != nil || !st.Moves() {
-		return false
+		return 0, false
 	}
-	if err := a.setFinalizer(ctx, doc, true); err != nil {
+	err := apiserver.Kind(a.setFinalizer(ctx, doc, true))
+	if err != nil && a.news(err) {
 		a.log.Warn("adding the finalizer", "err", err)
-		return st.Granted == 0 && st.Phase == rollout.Preparing
 	}
-	return false
+	if err == nil || st.Granted != 0 || st.Phase != rollout.Preparing {
+		return 0, false
+	}
+	a.sayHeld(ctx, fmt.Errorf("adding the finalizer that gives traffic back, without which nothing is raised: %w", err))
+	if engine.KindOf(err) == engine.Stall {
+		return time.Second, true
+	}
+	return soon, true
 }
 
 func (a *app) state() rollout.State {
@@ -192,9 +202,9 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 	a.sayViolation(err, &res)
 	a.keep(res, err, time.Since(began))
 	if !res.Decided {
-		a.log.Warn("a pass had no state to go on from", "err", err)
-		return until(res.Wake)
+		return a.noState(ctx, err, res.Wake)
 	}
+	trouble := []error{err}
 	a.count.add(res)
 	if a.record != nil {
 		if err := a.record.Write(res, a.engine.Evidence); err != nil {
@@ -215,18 +225,28 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 		a.c.index.set(a.key, about{selector: a.selector, routes: a.routes(), rules: a.rules(), services: services, byService: a.router.ByService()})
 	}
 	if res.State.Phase == rollout.Idle && res.State.Stable.Revision != "" && len(res.State.HPAs) == 0 && len(res.Decision.Scale) == 0 {
-		if err := a.workloads.Restore(ctx); err != nil && a.news(err) {
-			a.log.Warn("restoring an autoscaler", "err", err)
+		if err := a.workloads.Restore(ctx); err != nil {
+			trouble = append(trouble, fmt.Errorf("restoring an autoscaler: %w", err))
+			if a.news(err) {
+				a.log.Warn("restoring an autoscaler", "err", err)
+			}
 		}
 	}
 	if res.State.Moves() || len(drains(res.State)) > 0 {
 		if err := a.pods.start(ctx); err != nil {
-			a.log.Warn("watching pods", "err", err)
+			trouble = append(trouble, fmt.Errorf("watching pods: %w", err))
+			if a.news(err) {
+				a.log.Warn("watching pods", "err", err)
+			}
 		}
 	} else {
 		a.pods.end()
 	}
 
+	sooner(a.note(errors.Join(trouble...)))
+	if before := res.Seen.SaveError; before != "" && engine.KindOf(err) == engine.Stall {
+		a.unwritten(ctx, before)
+	}
 	if a.wrong == nil {
 		sooner(a.publish(ctx, res))
 	} else if err := a.sayInvalid(ctx); err != nil { // after what the pass has saved
@@ -287,6 +307,7 @@ func (a *app) publish(ctx context.Context, res engine.Result) time.Duration {
 		return 0
 	case engine.KindOf(err) == engine.Stall:
 		a.log.Warn("publishing the status", "err", err)
+		a.unwritten(ctx, err.Error())
 		return time.Minute
 	}
 	a.log.Debug("publishing the status", "err", err)

@@ -45,6 +45,7 @@ var (
 	patchDeployments = right{"apps", "deployments", "patch", "replicas cannot follow the weight"}
 	patchScale       = right{"apps", "deployments/scale", "patch", "replicas cannot follow the weight"}
 	deleteOld        = right{"apps", "deployments", "delete", "old versions cannot be deleted (retire: Delete)"}
+	createEvents     = right{"events.k8s.io", "events", "create", "nobody is told of decisions by events"}
 	patchAutoscalers = right{"autoscaling", "horizontalpodautoscalers", "patch", "an autoscaler's minimum cannot be held (capacity.hpa: HoldMinimum)"}
 )
 
@@ -56,7 +57,7 @@ var alwaysNeeded = []right{
 	{"networking.istio.io", "destinationrules", "patch", "a version without a subset cannot get one"},
 	{"", "pods", "list", "why a version is not ready, and its figures, cannot be read"},
 	{"", "pods", "watch", "why a version is not ready, and its figures, cannot be read"},
-	{"events.k8s.io", "events", "create", "nobody is told of decisions by events"},
+	createEvents,
 }
 
 // rightFindings says what a document asks for and Serin may not do.

@@ -75,10 +75,15 @@ func (s Sink) send(kind prometheus.ValueType, d *prometheus.Desc, v float64, lab
 // Info tells which serin this is.
 func (s Sink) Info(version string) { s.Gauge(infoDesc, 1, version) }
 
-// Rollout tells how a rollout stands. workloads are the versions as they were
+// Rollout tells how a rollout stands; of one whose saved state cannot be read
+// nothing but that it needs a person. workloads are the versions as they were
 // last seen.
 func (s Sink) Rollout(v httpapi.RolloutView, workloads []rollout.Workload) {
 	app := httpapi.Ref{Namespace: v.Namespace, Name: v.Name}.String()
+	if httpapi.Unreadable(v) {
+		s.Gauge(stalledDesc, 1, app) // the rest is not known
+		return
+	}
 	s.Gauge(weightDesc, float64(v.WeightSet)/float64(rollout.Whole), app, "set")
 	if v.WeightSeen != nil {
 		s.Gauge(weightDesc, *v.WeightSeen, app, "seen")

@@ -110,6 +110,15 @@ func TestRollout(t *testing.T) {
 	}
 }
 
+// Of a rollout whose saved state cannot be read nothing is known: neither its
+// phase nor its weight is 0.
+func TestUnreadable(t *testing.T) {
+	v := httpapi.UnreadableView(httpapi.Ref{Name: "cart"}, rollout.Spec{}, "the file is torn", time.Now())
+	if diff := cmp.Diff([]string{`serin_info{version="1.2"} 1`, `serin_stalled{app="cart"} 1`}, served(t, host{view: v})); diff != "" {
+		t.Error(diff)
+	}
+}
+
 // What is not known is no series: a drawn 0 would say that it was measured.
 func TestNothingIsMadeUp(t *testing.T) {
 	for _, line := range served(t, host{view: httpapi.RolloutView{Name: "cart", Phase: rollout.Idle}}) {

@@ -519,12 +519,25 @@ func (c *Client) Command(ctx context.Context, ref httpapi.Ref, cmd rollout.Comma
 	switch {
 	case err != nil && ctx.Err() == context.DeadlineExceeded:
 		return httpapi.Answer{}, &httpapi.StatusError{Status: http.StatusGatewayTimeout, Sentence: fmt.Sprintf(
-			"%s is written down as RolloutCommand %s, and no controller took it within %s: it is obeyed when `serin controller` runs again; `kubectl delete rolloutcommand -n %s %s` takes it back",
-			cmd.Verb, cmd.ID, takenFor, ref.Namespace, cmd.ID)}
+			"%s is written down as RolloutCommand %s, and no controller took it within %s: it is obeyed when `serin controller` %s; `kubectl delete rolloutcommand -n %s %s` takes it back",
+			cmd.Verb, cmd.ID, takenFor, c.whyNot(ref), ref.Namespace, cmd.ID)}
 	case err != nil:
 		return httpapi.Answer{}, c.told(doing, err)
 	}
 	return c.answer(ctx, ref, cmd, status), nil
+}
+
+// whyNot is what keeps a controller from taking a command, as far as the rollout
+// itself says: one that runs and cannot says there why.
+func (c *Client) whyNot(ref httpapi.Ref) string {
+	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	defer cancel()
+	if doc, err := c.get(ctx, ref); err == nil {
+		if v := View(doc); v.Stalled != "" {
+			return fmt.Sprintf("can go on, or runs again. It says of %s: %s", ref, strings.TrimRight(v.Stalled, "."))
+		}
+	}
+	return "runs again"
 }
 
 // taken waits until a controller has taken the command.
@@ -575,7 +588,8 @@ func untilTaken(ctx context.Context, w watch.Interface) (v1alpha1.RolloutCommand
 // answer finds the decisions that followed from a command; where the rollout
 // cannot be read any more, what the controller said of it is enough.
 func (c *Client) answer(ctx context.Context, ref httpapi.Ref, cmd rollout.Command, status v1alpha1.RolloutCommandStatus) httpapi.Answer {
-	fallback := httpapi.Answer{ID: cmd.ID, Message: cmp.Or(status.Message, string(cmd.Verb)+" was taken")}
+	refused := strings.HasPrefix(status.Message, "refused: ") // which need not be a decision: there may be nothing to decide upon
+	fallback := httpapi.Answer{ID: cmd.ID, Refused: refused, Message: cmp.Or(status.Message, string(cmd.Verb)+" was taken")}
 	doc, err := c.get(ctx, ref)
 	if err != nil {
 		return fallback
@@ -587,6 +601,7 @@ func (c *Client) answer(ctx context.Context, ref httpapi.Ref, cmd rollout.Comman
 		}
 	}
 	a := httpapi.AnswerFor(cmd, after)
+	a.Refused = a.Refused || refused
 	if status.Message != "" {
 		a.Message = status.Message
 	}

@@ -1,6 +1,7 @@
 package remote
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -37,8 +38,9 @@ type server struct {
 	watches []*openWatch
 	opened  int
 	refuse  func(r *http.Request) (code int, reason metav1.StatusReason)
-	take    bool // a controller is there
-	drop    int  // answers to creations that are lost
+	take    bool   // a controller is there
+	says    string // what it answers to every command; "" = as if it had decided
+	drop    int    // answers to creations that are lost
 }
 
 type openWatch struct {
@@ -222,11 +224,11 @@ func (s *server) create(w http.ResponseWriter, r *http.Request, send func(any)) 
 	}
 	c.ResourceVersion = "7"
 	if s.take {
-		c.Status = v1alpha1.RolloutCommandStatus{Taken: true, Message: "alice@example.org paused: lunch."}
+		c.Status = v1alpha1.RolloutCommandStatus{Taken: true, Message: cmp.Or(s.says, "alice@example.org paused: lunch.")}
 		if c.Spec.Verb == "promote" {
 			c.Status.Message = "promote was refused: v2 waits for an approval."
 		}
-		if doc := s.docs[c.Spec.Rollout]; doc != nil { // the pass that took it
+		if doc := s.docs[c.Spec.Rollout]; doc != nil && s.says == "" { // the pass that took it
 			d := v1alpha1.Decision{N: c.Spec.N + 1, By: c.Spec.By, What: "Paused", Why: "lunch"}
 			if c.Spec.Verb == "promote" {
 				d.What, d.From = string(rollout.EvRefused), "promote"
@@ -460,6 +462,32 @@ func TestCommandThatNobodyTakes(t *testing.T) {
 	_, err := c.Command(ctx, httpapi.Ref{Name: "my-app"}, rollout.Command{ID: "pause-1", Verb: rollout.VerbPause})
 	var told *httpapi.StatusError
 	if !errors.As(err, &told) || !strings.Contains(err.Error(), "no controller took it") || !strings.Contains(err.Error(), "kubectl delete rolloutcommand -n shop pause-1") {
+		t.Errorf("%v", err)
+	}
+}
+
+// A refusal need not be a decision: where nothing can be decided, none is.
+func TestCommandThatIsRefusedWithoutADecision(t *testing.T) {
+	s, c := newServer(t)
+	s.put(someDoc(t, "my-app"))
+	s.says = "refused: the document of my-app cannot be followed"
+	a, err := c.Command(t.Context(), httpapi.Ref{Name: "my-app"}, rollout.Command{ID: "pause-1", Verb: rollout.VerbPause, N: 9})
+	if err != nil || !a.Refused || a.Message != s.says {
+		t.Errorf("%+v, %v", a, err)
+	}
+}
+
+// Where the controller has said what keeps it from that, that is said, too.
+func TestCommandThatCannotBeTaken(t *testing.T) {
+	s, c := newServer(t)
+	s.take = false
+	doc := someDoc(t, "my-app")
+	doc.Status.Conditions = []metav1.Condition{{Type: "Stalled", Status: metav1.ConditionTrue, Reason: v1alpha1.ReasonInvalid, Message: "this version of Serin made a mistake over it (nil map)."}}
+	s.put(doc)
+	ctx, cancel := context.WithTimeout(t.Context(), 300e6)
+	defer cancel()
+	_, err := c.Command(ctx, httpapi.Ref{Name: "my-app"}, rollout.Command{ID: "abort-1", Verb: rollout.VerbAbort})
+	if err == nil || !strings.Contains(err.Error(), "It says of shop/my-app: this version of Serin made a mistake over it (nil map);") {
 		t.Errorf("%v", err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
+	"github.com/serin-dev/serin/internal/analysis"
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/rollout"
@@ -35,10 +36,7 @@ func View(doc *v1alpha1.Rollout) httpapi.RolloutView {
 		Ref: ref, Spec: spec, State: state, Time: lastPass(doc, state), Decision: rollout.Decision{Status: said(st)}, Seen: seen(st),
 	})
 	if len(st.Conditions) > 0 {
-		v.Conditions = nil
-		for _, c := range st.Conditions {
-			v.Conditions = append(v.Conditions, httpapi.ConditionView{Type: c.Type, Status: string(c.Status), Reason: c.Reason, Message: c.Message})
-		}
+		v.Conditions = conditions(st)
 	}
 	if c := condition(st, v1alpha1.ConditionStalled); c != nil && c.Reason == v1alpha1.ReasonInvalid {
 		v.Message, v.Stalled, v.Exit = st.Message, c.Message, httpapi.ExitError
@@ -53,16 +51,29 @@ func unseen(ref httpapi.Ref, doc *v1alpha1.Rollout) httpapi.RolloutView {
 	return v
 }
 
-// unreadable: what a later Serin wrote, or what is damaged. What people read is
-// in the status's plain fields all the same.
+// unreadable: what is damaged, or what a later Serin wrote. What people read is
+// in the status's plain fields all the same. The controller says itself where it
+// is no wiser.
 func unreadable(ref httpapi.Ref, st v1alpha1.RolloutStatus, err error) httpapi.RolloutView {
 	v := httpapi.BuildView(httpapi.Pass{Ref: ref, Decision: rollout.Decision{Status: said(st)}, Seen: seen(st)})
 	v.Phase = rollout.Phase(cmp.Or(string(st.Phase), string(rollout.Idle)))
 	v.WeightSet = rollout.Weight(st.Weight.Set)
 	v.Stable, v.Canary = arm(st.Stable), arm(st.Canary)
+	v.Conditions, v.Offers, v.Exit = conditions(st), nil, httpapi.ExitError
+	if httpapi.Unreadable(v) {
+		v.Stalled, v.Message = st.Message, st.Message
+		v.Verdict, v.Sentence, v.Figures, v.Waiting, v.Until = analysis.Unavailable, "", nil, "", nil // of before
+		return v
+	}
 	v.Findings = append(v.Findings, rollout.Finding{Level: rollout.Warn, What: "The state of this rollout cannot be read by this program: " + err.Error(), Remedy: "use the Serin that the controller is"})
-	v.Offers, v.Exit = nil, httpapi.ExitError
 	return v
+}
+
+func conditions(st v1alpha1.RolloutStatus) (out []httpapi.ConditionView) {
+	for _, c := range st.Conditions {
+		out = append(out, httpapi.ConditionView{Type: c.Type, Status: string(c.Status), Reason: c.Reason, Message: c.Message})
+	}
+	return out
 }
 
 func arm(x *v1alpha1.Version) *httpapi.VersionView {

@@ -18,6 +18,7 @@ import (
 	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/rollout/standing"
 	"github.com/serin-dev/serin/internal/store/status"
 )
 
@@ -187,6 +188,25 @@ func TestViewOfALaterState(t *testing.T) {
 	}
 	if len(v.Findings) != 1 || !strings.Contains(v.Findings[0].What, "schema 99") {
 		t.Errorf("findings %v", v.Findings)
+	}
+}
+
+// Where the controller cannot read the state either, its word is what people see.
+func TestViewOfADamagedState(t *testing.T) {
+	spec, _, _ := engine.SpecOf(parse(t))
+	doc := written(t, httpapi.Pass{Spec: spec, State: progressing(spec), Time: noon, Decision: rollout.Decision{Status: rollout.Status{Message: "Step 1.", Waiting: rollout.WaitHold}}})
+	doc.Status.State.Raw = []byte(`{"n":"four"}`)
+	doc.Status.Message = "Nothing is judged: the state is damaged. `kubectl patch` helps."
+	doc.Status.Conditions = []metav1.Condition{
+		{Type: "Ready", Status: metav1.ConditionFalse, Reason: standing.StateUnreadable, Message: doc.Status.Message},
+		{Type: "Stalled", Status: metav1.ConditionTrue, Reason: standing.StateUnreadable, Message: doc.Status.Message},
+	}
+	v := View(doc)
+	if v.Exit != httpapi.ExitError || v.Message != doc.Status.Message || v.Stalled != v.Message || !httpapi.Unreadable(v) || v.Waiting != "" || len(v.Offers) != 0 {
+		t.Errorf("%+v", v)
+	}
+	if v.WeightSet != 500 || v.Canary == nil {
+		t.Errorf("what was known last is not shown: %v, %v", v.WeightSet, v.Canary)
 	}
 }
 
