@@ -359,6 +359,9 @@ func (a *app) pass(ctx context.Context) time.Time {
 		a.log.Warn("a pass had trouble", "err", err)
 	}
 	if res.Decided {
+		if res.Taken {
+			a.versions.Asked(res.Decision.Scale)
+		}
 		a.letGo(res)
 		a.write(res)
 		if len(res.Wrote.Scale) > 0 {

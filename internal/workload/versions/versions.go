@@ -104,6 +104,7 @@ type App struct {
 	resuming map[rollout.Revision]bool
 	served   map[rollout.Revision]time.Time // when it was last seen ready, or was started over
 	faults   map[rollout.Revision]string    // what the runner refused
+	asked    map[rollout.Revision]int       // floors of the last decision
 }
 
 // Open starts what the book says.
@@ -129,23 +130,33 @@ func (a *App) Key(r rollout.Revision) string { return a.name + "/" + string(r) }
 
 // Declare states what the documents ask for now. The error is the first save's
 // or run's that failed; everything else was done.
+//
+// Fewer replicas than before are what the author wants at rest. Under a rollout
+// they are at least what the core asks for, and where the same documents bring a
+// new version, what there was: whoever serves must be able to until that is through.
 func (a *App) Declare(wanted []Wanted) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	declared := map[rollout.Revision]bool{}
-	var fresh []Wanted
+	var arrived []Wanted
+	brings := slices.ContainsFunc(wanted, func(w Wanted) bool { return a.entry(rollout.NewRevision(w.Label, w.Hash)) == nil })
 	for _, w := range wanted {
 		r := rollout.NewRevision(w.Label, w.Hash)
 		declared[r] = true
 		e := a.entry(r)
+		if e == nil || e.Gone {
+			arrived = append(arrived, w)
+		}
 		if e == nil {
-			fresh = append(fresh, w)
 			continue
 		}
 		was := *e
 		e.Gone, e.Name, e.Run = false, w.Name, w.Run
 		if e.Author != w.Replicas {
-			e.Author, e.Asked, e.Zero, e.Deleted = w.Replicas, 0, false, false
+			e.Author, e.Asked, e.Zero, e.Deleted = w.Replicas, a.asked[r], false, false
+			if runs := was.Replicas(); brings && w.Replicas < runs {
+				e.Asked = runs
+			}
 		}
 		a.dirty = a.dirty || !same(was, *e)
 	}
@@ -154,11 +165,19 @@ func (a *App) Declare(wanted []Wanted) error {
 			e.Gone, a.dirty = true, true
 		}
 	}
-	sort.SliceStable(fresh, func(i, j int) bool { return natural(fresh[i].Name, fresh[j].Name) < 0 })
+	sort.SliceStable(arrived, func(i, j int) bool { return natural(arrived[i].Name, arrived[j].Name) < 0 })
 	now := a.o.Now()
-	for i, w := range fresh {
-		a.add(w, now.Add(time.Duration(i-len(fresh))*time.Millisecond))
+	for i, w := range arrived {
+		at := a.since(now.Add(time.Duration(i-len(arrived)) * time.Millisecond))
+		if e := a.entry(rollout.NewRevision(w.Label, w.Hash)); e != nil {
+			// There anew, like an object that was deleted and made again: what was
+			// decided about the one before is not about this one.
+			e.Since, e.UID, e.Generation = at, uid(w.Name, at), 1
+			continue
+		}
+		a.add(w, at)
 	}
+	slices.SortStableFunc(a.book.Entries, func(x, y Entry) int { return x.Since.Compare(y.Since) })
 	a.drop()
 	return a.carryOut()
 }
@@ -180,15 +199,22 @@ func (a *App) entry(r rollout.Revision) *Entry {
 	return nil
 }
 
-func (a *App) add(w Wanted, at time.Time) {
+// since gives out an instant at which a version was first seen: later than all
+// before it, whatever the clock says.
+func (a *App) since(at time.Time) time.Time {
 	if least := a.book.Last.Add(time.Millisecond); at.Before(least) {
 		at = least
 	}
-	at = at.UTC().Round(0)
-	a.book.Last, a.dirty = at, true
+	a.book.Last, a.dirty = at.UTC().Round(0), true
+	return a.book.Last
+}
+
+func uid(name string, since time.Time) string { return fmt.Sprintf("%s/%d", name, since.UnixMilli()) }
+
+func (a *App) add(w Wanted, at time.Time) {
 	e := Entry{
 		Revision: rollout.NewRevision(w.Label, w.Hash), Name: w.Name, Stem: w.Name,
-		UID: fmt.Sprintf("%s/%d", w.Name, at.UnixMilli()), Generation: 1, Since: at, Author: w.Replicas, Run: w.Run,
+		UID: uid(w.Name, at), Generation: 1, Since: at, Author: w.Replicas, Run: w.Run,
 	}
 	for _, old := range a.book.Entries {
 		if old.Name == w.Name && old.Generation >= e.Generation {
@@ -242,7 +268,7 @@ func (a *App) copyBook() Book {
 	return Book{Entries: slices.Clone(a.book.Entries), Last: a.book.Last}
 }
 
-// Observe lists the versions, in the order in which they were first seen. A
+// Observe lists the versions, in the order in which they came. A
 // revision that the documents do not ask for any more is Deleting, but for the
 // time in which it is started again after a crash.
 func (a *App) Observe(ctx context.Context) (rollout.Workloads, error) {
@@ -343,6 +369,18 @@ func (a *App) Replicas() map[rollout.Revision][]Replica {
 		}
 	}
 	return out
+}
+
+// Asked says what the core's last decision asks for, whether it had to be applied
+// or was so already.
+func (a *App) Asked(all []rollout.Scale) {
+	asked := map[rollout.Revision]int{}
+	for _, s := range all {
+		asked[s.Revision] = s.Min
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asked = asked
 }
 
 // Apply makes every revision able to carry what is asked.

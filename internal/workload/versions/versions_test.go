@@ -235,6 +235,58 @@ func TestSettling(t *testing.T) {
 	}
 }
 
+// A file that comes back is a version that came later than all before it, while
+// its replicas run on.
+func TestAFileThatComesBackIsNew(t *testing.T) {
+	f := open(t)
+	f.declare(wanted("v1", "a", 1), wanted("v2", "b", 1))
+	first, _ := f.see(v2)
+	f.declare(wanted("v1", "a", 1))
+	f.declare(wanted("v1", "a", 1), wanted("v2", "b", 1), wanted("v3", "d", 1))
+	again, _ := f.see(v2)
+	third, _ := f.see("v3@d")
+	if !again.Since.After(first.Since) || again.UID == first.UID || again.Deleting || f.run.want["my-app/v2@b"] != 1 {
+		t.Errorf("%+v, was %+v", again, first)
+	}
+	if !third.Since.After(again.Since) {
+		t.Errorf("v3 since %v, v2 since %v: what comes together is ordered by name", third.Since, again.Since)
+	}
+	one, _ := f.see(v1)
+	if f.declare(wanted("v1", "a", 1)); one.Since.After(first.Since) {
+		t.Error("v1 was there all the while")
+	}
+}
+
+// Fewer replicas in the file are what its author wants at rest: what serves in a
+// rollout, or when one begins, is kept until that is through.
+func TestFewerReplicasWhileSomethingIsReleased(t *testing.T) {
+	for name, c := range map[string]struct {
+		asked []rollout.Scale
+		then  []Wanted
+		want  int // of v1
+	}{
+		"AtRest":     {nil, []Wanted{wanted("v1", "a", 1), wanted("v2", "b", 1)}, 1},
+		"ToNone":     {nil, []Wanted{wanted("v1", "a", 0), wanted("v2", "b", 1)}, 0},
+		"InARollout": {[]rollout.Scale{{Revision: v1, Min: 3}}, []Wanted{wanted("v1", "a", 0), wanted("v2", "b", 1)}, 3},
+		"NotBelow":   {[]rollout.Scale{{Revision: v1, Min: 2}}, []Wanted{wanted("v1", "a", 1), wanted("v2", "b", 1)}, 2},
+		"Others":     {[]rollout.Scale{{Revision: v2, Min: 3}}, []Wanted{wanted("v1", "a", 1), wanted("v2", "b", 1)}, 1},
+		"WithANew":   {nil, []Wanted{wanted("v1", "a", 0), wanted("v2", "b", 1), wanted("v3", "d", 1)}, 3},
+		"MoreAtOnce": {nil, []Wanted{wanted("v1", "a", 5), wanted("v2", "b", 1), wanted("v3", "d", 1)}, 5},
+	} {
+		f := open(t)
+		f.declare(wanted("v1", "a", 3), wanted("v2", "b", 1))
+		f.app.Asked(c.asked)
+		f.declare(c.then...)
+		if got := f.run.want["my-app/v1@a"]; got != c.want {
+			t.Errorf("%s: %d replicas, want %d", name, got, c.want)
+		}
+		f.apply(rollout.Scale{Revision: v1, Zero: true})
+		if got := f.run.want["my-app/v1@a"]; got != 0 {
+			t.Errorf("%s: %d replicas of what was retired", name, got)
+		}
+	}
+}
+
 func TestAuthorAndCore(t *testing.T) {
 	f := open(t)
 	f.declare(wanted("v2", "b", 2))
