@@ -870,3 +870,21 @@ func TestFoundSourceKnownLate(t *testing.T) {
 	b.run(2 * time.Second)
 	b.want(b.st.Source == "pods", "source %q", b.st.Source)
 }
+
+// a Service that selects the old version only (preflight says so) leaves the new
+// one without a ready replica: that condemns nobody, and once it is mended the
+// rollout goes on.
+func TestFoundRefusedIsNotCondemned(t *testing.T) {
+	b := newBench(t)
+	b.obs.Findings = []Finding{{Level: Refuse, What: "the Service selects v1 only."}}
+	w := load(v2, 2, b.now)
+	w.Ready = 0
+	b.stopped[v2] = true
+	b.add(w)
+	b.run(30 * time.Minute)
+	b.phase(Preparing, 0)
+	b.want(b.w(v2).Replicas == 2 && strings.Contains(b.d.Status.Stalled, "selects v1 only"), "stalled %q", b.d.Status.Stalled)
+	b.obs.Findings, b.stopped[v2] = nil, false
+	b.w(v2).Ready = 2
+	b.reach(500)
+}

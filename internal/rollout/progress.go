@@ -216,12 +216,14 @@ func (p *pass) prepare() {
 	if p.paused() {
 		p.wait(WaitPerson, fmt.Sprintf("Paused: %s; %s stays at 0 %%.", p.pausedText(), v))
 	}
+	refused := false
 	for _, f := range p.obs.Findings {
 		if f.Level == Wait && st.Move != MoveCanary {
 			continue // what is not judged needs no data
 		}
 		switch f.Level {
 		case Refuse:
+			refused = true
 			if p.status.Stalled == "" {
 				p.status.Stalled = f.String()
 			}
@@ -240,7 +242,7 @@ func (p *pass) prepare() {
 	}
 	need := p.need(first)
 	n, ok := p.ready(st.Canary.Revision)
-	if !ok || n < need {
+	if (!ok || n < need) && !refused { // what was refused may be why nobody is ready: that is for a person to mend
 		p.capacity(n, need, ok)
 		if p.spec.Capacity.Deadline > 0 && st.WaitFor >= p.spec.Capacity.Deadline {
 			p.neverReady(n, need)
