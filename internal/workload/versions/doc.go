@@ -25,7 +25,7 @@
 //     until the author changes his own count.
 //   - A gone entry is stopped only when the core retires it or the host says
 //     that its traffic was seen gone. While it runs, it is started again when it
-//     crashes: only one that is not back after a while is lost.
+//     crashes: under a rollout, only one that is not back after a while is lost.
 //   - Since of a later entry is later, also across restarts and clocks set back.
 //   - After a restart, how many replicas of a revision are ready is unknown until
 //     one of them is ready or has shown that it cannot start.

@@ -269,8 +269,8 @@ func (a *App) copyBook() Book {
 }
 
 // Observe lists the versions, in the order in which they came. A
-// revision that the documents do not ask for any more is Deleting, but for the
-// time in which it is started again after a crash.
+// revision that the documents do not ask for any more is Deleting, but, under a
+// rollout, for the time in which it is started again after a crash.
 func (a *App) Observe(ctx context.Context) (rollout.Workloads, error) {
 	if err := ctx.Err(); err != nil {
 		return rollout.Workloads{}, err
@@ -320,7 +320,8 @@ func (a *App) Observe(ctx context.Context) (rollout.Workloads, error) {
 // returns says whether a version of which nobody is ready is about to be back: it
 // served a moment ago and is being started again, whether its file is there or
 // not. What has no file and does not come back is lost to the core, which then
-// gives its traffic to others. The caller holds mu.
+// gives its traffic to others; under a rollout to one that nobody has judged, so
+// that it is waited for there. The caller holds mu.
 func (a *App) returns(e Entry, ready int) bool {
 	now := a.o.Now()
 	if ready > 0 {
@@ -328,7 +329,7 @@ func (a *App) returns(e Entry, ready int) bool {
 		return false
 	}
 	last, has := a.served[e.Revision]
-	return has && now.Sub(last) <= a.o.Settled && e.Replicas() > 0 && a.faults[e.Revision] == ""
+	return len(a.asked) > 0 && has && now.Sub(last) <= a.o.Settled && e.Replicas() > 0 && a.faults[e.Revision] == ""
 }
 
 // Settling says that this process has not been running for long and that
@@ -376,7 +377,9 @@ func (a *App) Replicas() map[rollout.Revision][]Replica {
 func (a *App) Asked(all []rollout.Scale) {
 	asked := map[rollout.Revision]int{}
 	for _, s := range all {
-		asked[s.Revision] = s.Min
+		if s.Min > 0 {
+			asked[s.Revision] = s.Min
+		}
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()

@@ -181,14 +181,17 @@ func TestReadinessIsUnknownAfterARestart(t *testing.T) {
 	}
 }
 
-// A version without a file that serves and crashes is being started again: it is
-// on its way out only once it is ready, or has not come back for too long.
+// A version without a file that serves and crashes is being started again: under a
+// rollout it is on its way out only once it is ready, or has not come back for too
+// long.
 func TestAGoneVersionThatCrashedIsNotLostAtOnce(t *testing.T) {
 	f := open(t)
 	f.declare(wanted("v1", "a", 1))
 	f.run.ready["my-app/v1@a"] = 1
 	f.see(v1)
 	f.declare(wanted("v2", "b", 1))
+	under := []rollout.Scale{{Revision: v2, Min: 1}}
+	f.app.Asked(under)
 	for _, c := range []struct {
 		name     string
 		happen   func()
@@ -197,11 +200,14 @@ func TestAGoneVersionThatCrashedIsNotLostAtOnce(t *testing.T) {
 		{"Serves", func() {}, true},
 		{"Crashed", func() { f.run.ready["my-app/v1@a"] = 0; f.run.failed["my-app/v1@a"] = "exited with 1" }, false},
 		{"AlmostTooLong", func() { f.now = f.now.Add(30 * time.Second) }, false},
+		{"AtRest", func() { f.app.Asked(nil) }, true},
+		{"UnderWay", func() { f.app.Asked(under) }, false},
 		{"TooLong", func() { f.now = f.now.Add(time.Second) }, true},
 		{"Back", func() { f.run.ready["my-app/v1@a"] = 1; delete(f.run.failed, "my-app/v1@a") }, true},
 		{"AfterARestart", func() {
 			f.restart()
 			f.declare(wanted("v2", "b", 1))
+			f.app.Asked(under)
 			f.run.failed["my-app/v1@a"] = "exited with 1"
 		}, false},
 		{"AndTooLong", func() { f.now = f.now.Add(31 * time.Second) }, true},
