@@ -145,9 +145,11 @@ func New(config *rest.Config, o Options) (*Controller, error) {
 			namespace: namespace, selector: selector, changed: changed,
 		}
 	}
-	c.scraper = podscrape.New(podscrape.Options{Allow: o.Scrape})
+	c.scraper = podscrape.New(podscrape.Options{Allow: o.Scrape, Log: c.log})
 	if o.Prometheus != nil {
-		if c.prom, err = prometheus.New(*o.Prometheus); err != nil {
+		asked := *o.Prometheus
+		asked.Log = c.log
+		if c.prom, err = prometheus.New(asked); err != nil {
 			return nil, err
 		}
 	}

@@ -53,6 +53,14 @@ type Sources struct {
 	Custom     Customs
 }
 
+// Exchange takes other answers for the document's own metrics, nil for none; the
+// pods' figures go on.
+func (j *Joined) Exchange(c Customs) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.s.Custom = c
+}
+
 // Join makes one source of them: it implements engine.Samples and
 // engine.Chooser.
 func Join(s Sources) *Joined { return &Joined{s: s} }
@@ -114,10 +122,13 @@ func (j *Joined) Look(ctx context.Context, stable, canary rollout.Revision) (eng
 		return engine.Sampled{}, ErrNoSource
 	}
 	out, err := from.Look(ctx, stable, canary)
-	if j.s.Custom == nil || ctx.Err() != nil {
+	j.mu.Lock()
+	custom := j.s.Custom
+	j.mu.Unlock()
+	if custom == nil || ctx.Err() != nil {
 		return out, err
 	}
-	if out.Custom = j.s.Custom.Readings(ctx, stable, canary); len(out.Custom) > 0 {
+	if out.Custom = custom.Readings(ctx, stable, canary); len(out.Custom) > 0 {
 		// The document's own metrics are something, whatever the pods gave; and
 		// where the others have nothing newer, they are.
 		return out, nil

@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
+	"runtime/debug"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,6 +22,7 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/serin-dev/serin/internal/engine"
 	"github.com/serin-dev/serin/internal/metric"
 )
 
@@ -32,6 +34,12 @@ const (
 // ask asks one pod, and writes the answer or the problem.
 func (s *Scraper) ask(ctx context.Context, a *answer, native bool) {
 	fail := func(r Reason, detail string) { a.problem = Problem{Pod: a.pod.Name, Reason: r, Detail: detail} }
+	defer func() { // in a goroutine of its own it would end everything
+		if v := recover(); v != nil {
+			a.mistake = &engine.PortPanic{Reading: "a pod's answer", Value: v, Stack: debug.Stack()}
+			fail(Mistake, "of this version of Serin over the answer; the log says more")
+		}
+	}()
 	select {
 	case s.slots <- struct{}{}:
 		defer func() { <-s.slots }()

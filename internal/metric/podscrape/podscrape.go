@@ -21,6 +21,7 @@
 //     multicast) are refused unless the host allows them.
 //   - Answers are bounded in time and size. Nothing of an answer but numbers,
 //     and nothing of its text, gets into an error.
+//   - A panic over one pod's answer is that pod's Problem, of that look.
 //   - A pod that hung is not asked at every look, so that one sick pod does not
 //     slow the looks at the others.
 //   - When Look returns, nothing that it began is still running.
@@ -36,6 +37,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
@@ -64,6 +66,7 @@ type Options struct {
 	Allow []netip.Prefix
 	// Names are the conventions that are understood. metric.Known().
 	Names []metric.Names
+	Log   *slog.Logger     // of our own mistakes, with their stacks; nil: nowhere
 	Now   func() time.Time // time.Now
 }
 
@@ -79,6 +82,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Names == nil {
 		o.Names = metric.Known()
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Now == nil {
 		o.Now = time.Now
@@ -140,6 +146,8 @@ type mind struct {
 	until   time.Time // it is not asked before
 	native  bool      // its histogram is whole only in the binary format
 	seen    bool      // in this look
+
+	mistaken time.Time // when a mistake of our own over its answer was logged
 }
 
 // Summary says how the last look went.
@@ -176,6 +184,7 @@ type answer struct {
 	native  bool
 	problem Problem
 	figures metric.Figures
+	mistake *engine.PortPanic // over it
 }
 
 // Look asks every pod of both versions at once. The error is a [LookError] if
@@ -262,11 +271,20 @@ func (s *Source) mayAsk(p *metric.Pod, now time.Time, problem *Problem) (mind, b
 	return *m, true
 }
 
+// mistakesEvery is how often a mistake of our own over a pod's answer is logged:
+// it may come again at every look.
+const mistakesEvery = 10 * time.Minute
+
 // longestRest is how long a pod that hangs is left alone at most.
 const longestRest = 5 * time.Second
 
 func (s *Source) remember(a *answer, now time.Time) {
 	m := s.minds[a.pod.Name]
+	if a.mistake != nil && (m.mistaken.IsZero() || now.Sub(m.mistaken) >= mistakesEvery) {
+		m.mistaken = now
+		s.scraper.o.Log.Error("a mistake of this version of Serin: a pod gives no figures because of it", "pod", a.pod.Name,
+			"what", a.mistake.What(), "stack", string(a.mistake.Stack))
+	}
 	switch {
 	case a.tally != nil:
 		m.fails, m.until = 0, time.Time{}

@@ -1,15 +1,18 @@
 package podscrape
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -596,6 +599,58 @@ func TestListingFails(t *testing.T) {
 }
 
 // FuzzAnswer: whatever a pod says, its figures are numbers that can be.
+// A mistake of ours over one pod's answer is that pod's of that look, with its
+// stack in the log, once; nothing else ends of it.
+func TestAPanicIsOnePodsOfOneLook(t *testing.T) {
+	const counters = "http_requests_total{code=\"200\"} 7\n"
+	pods := &cluster{}
+	bad, good := serve(t, "bad", text(counters)), serve(t, "good", text(counters))
+	pods.add(v1, good)
+	pods.add(v2, bad)
+	var logged bytes.Buffer
+	scraper := scraper(t, Options{Concurrency: 1, Log: slog.New(slog.NewTextHandler(&logged, nil))})
+	var broken atomic.Bool
+	broken.Store(true)
+	mistaken := func(problems []string) bool {
+		return slices.ContainsFunc(problems, func(p string) bool { return strings.HasPrefix(p, "bad: Mistake (") })
+	}
+	next := scraper.client.Transport
+	scraper.client.Transport = roundTrip(func(r *http.Request) (*http.Response, error) {
+		res, err := next.RoundTrip(r)
+		if broken.Load() && r.URL.Port() == fmt.Sprint(bad.Scrape.Port) && err == nil {
+			res.Body = panics{res.Body}
+		}
+		return res, err
+	})
+	t.Cleanup(func() { scraper.client.Transport = next })
+	s := scraper.For(pods)
+	for range 3 {
+		got := look(t, s)
+		if len(got.Stable) != 1 || got.Stable[0].Has&analysis.HasRequests == 0 || len(got.Canary) != 1 || got.Canary[0].Has&analysis.HasRequests != 0 {
+			t.Fatalf("%+v", got)
+		}
+		if p := s.Problems(); !mistaken(p) {
+			t.Errorf("problems %q", p)
+		}
+	}
+	if n := strings.Count(logged.String(), "out of range"); n != 1 || !strings.Contains(logged.String(), "podscrape_test.go") {
+		t.Errorf("said %d times, want once, with the stack:\n%s", n, logged.String())
+	}
+	broken.Store(false)
+	if got := look(t, s); got.Canary[0].Has&analysis.HasRequests == 0 || mistaken(s.Problems()) {
+		t.Errorf("afterwards: %+v, %q", got, s.Problems())
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// panics is an answer over which whoever reads it makes a mistake.
+type panics struct{ io.ReadCloser }
+
+func (panics) Read(p []byte) (int, error) { return len(p[len(p)+1:]), nil }
+
 func FuzzAnswer(f *testing.F) {
 	f.Add([]byte("istio_requests_total{reporter=\"destination\",response_code=\"200\"} 5\nprocess_cpu_seconds_total 1e3\n"), false)
 	f.Add([]byte("http_request_duration_seconds_bucket{le=\"0.1\"} 1\nhttp_request_duration_seconds_bucket{le=\"+Inf\"} 1\nhttp_requests_total{code=\"500\"} 1\n"), false)

@@ -24,6 +24,7 @@ const (
 	Malformed      Reason = "Malformed"      // figures that cannot be understood or cannot be right
 	Incomplete     Reason = "Incomplete"     // some figures are there, others are not measured
 	NoCounters     Reason = "NoCounters"     // answers, and counts no requests under names that we know
+	Mistake        Reason = "Mistake"        // our own: reading the answer panicked
 	OtherNames     Reason = "OtherNames"     // counts requests under other names than the other pods
 )
 

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log"
+	"log/slog"
 	"math"
 	"net/http"
 	"net/http/httptest"
@@ -670,4 +671,75 @@ func TestUsageMayBeSlow(t *testing.T) {
 		}
 		clock.Add(int64(3 * time.Second))
 	}
+}
+
+// A mistake of ours over an answer is an error of that look, and of those that
+// asked with it; its stack is in the log, once, and the next answer counts.
+func TestAPanicIsAnErrorOfOneLook(t *testing.T) {
+	f := newFake(t)
+	var figures atomic.Bool
+	f.series = func(query string, now time.Time) string {
+		if !strings.Contains(query, "istio_requests_total") {
+			return ""
+		}
+		return istioSample("a", 7, now)
+	}
+	var logged lockedBuffer
+	r := reader(t, Config{Address: f.URL, Every: time.Millisecond, Log: slog.New(slog.NewTextHandler(&logged, nil))})
+	next := r.door.next
+	r.door.next = roundTrip(func(q *http.Request) (*http.Response, error) {
+		res, err := next.RoundTrip(q)
+		if err == nil && !figures.Load() {
+			res.Body = panics{res.Body}
+		}
+		return res, err
+	})
+	p := &pods{}
+	p.add(v1_, "a")
+	src, other := r.For("shop", p), r.For("shop", p)
+	isMistake := func(_ engine.Sampled, err error) bool {
+		var e *Error
+		return errors.As(err, &e) && e.Fault == Mistake
+	}
+	until(t, src, "the mistake is an error", isMistake)
+	until(t, other, "the next one too", isMistake)
+	tpl, err := ParseTemplate("a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := r.Custom("shop", []Query{{Name: "m", Template: tpl}})
+	got := readings(t, c)
+	if got[0].Canary.Answer != analysis.SourceFailed || !strings.Contains(got[0].Canary.Detail, "read wrongly by this version of Serin") {
+		t.Errorf("%+v", got)
+	}
+	if found := c.Try(t.Context(), v1_); len(found) != 1 {
+		t.Errorf("%+v", found)
+	}
+	if n := strings.Count(logged.String(), "out of range"); n != 1 || !strings.Contains(logged.String(), "answers_test.go") {
+		t.Errorf("said %d times, want once, with the stack:\n%s", n, logged.String())
+	}
+	figures.Store(true)
+	until(t, src, "figures", func(g engine.Sampled, err error) bool { return err == nil && g.Stable[0].Requests == 7 })
+}
+
+// panics is an answer over which whoever reads it makes a mistake.
+type panics struct{ io.ReadCloser }
+
+func (panics) Read(p []byte) (int, error) { return len(p[len(p)+1:]), nil }
+
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  strings.Builder
+}
+
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
 }

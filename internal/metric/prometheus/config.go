@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"os"
@@ -61,6 +62,7 @@ type Config struct {
 	MaxAnswer int64
 	// Batch is for how many rollouts one question is asked at most. 50.
 	Batch int
+	Log   *slog.Logger     // of our own mistakes, with their stacks; nil: nowhere
 	Now   func() time.Time // time.Now
 }
 
@@ -73,6 +75,9 @@ func (c Config) withDefaults() Config {
 	c.Batch = cmp.Or(c.Batch, 50)
 	if c.Names == nil {
 		c.Names = metric.Known()
+	}
+	if c.Log == nil {
+		c.Log = slog.New(slog.DiscardHandler)
 	}
 	if c.Now == nil {
 		c.Now = time.Now

@@ -141,7 +141,14 @@ func (c *Custom) Try(ctx context.Context, stable rollout.Revision) []rollout.Fin
 }
 
 // number asks for one number.
-func (r *Reader) number(t *Template, v Values) analysis.Reading {
+func (r *Reader) number(t *Template, v Values) (out analysis.Reading) {
+	if e := r.safely(func() { out = r.ask(t, v) }); e != nil {
+		return analysis.Reading{Answer: analysis.SourceFailed, Detail: e.Error()}
+	}
+	return out
+}
+
+func (r *Reader) ask(t *Template, v Values) analysis.Reading {
 	failed := func(e *Error) analysis.Reading {
 		return analysis.Reading{Answer: analysis.SourceFailed, Detail: e.Error()}
 	}

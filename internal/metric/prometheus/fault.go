@@ -31,6 +31,7 @@ const (
 	NotPrometheus Fault = "NotPrometheus" // the answer is something else
 	Partial       Fault = "Partial"       // the answer came with warnings: it may not be whole
 	NoSeries      Fault = "NoSeries"      // the answer is whole, and there is nothing for these pods
+	Mistake       Fault = "Mistake"       // our own: reading the answer panicked
 	Stale         Fault = "Stale"         // there were samples, and no newer ones have come
 )
 
@@ -57,6 +58,7 @@ var faultWords = map[Fault]string{
 	BadQuery:      "does not understand the query",
 	NotPrometheus: "answered with something that is no answer of Prometheus",
 	Partial:       "answered with warnings, so that the answer may not be whole",
+	Mistake:       "was read wrongly by this version of Serin; its log says more",
 	NoSeries:      "has no series of these pods",
 	Stale:         "has nothing newer of these pods",
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -23,14 +24,16 @@ type Reader struct {
 	end       context.CancelFunc
 	running   sync.WaitGroup
 
-	mu     sync.Mutex
-	views  map[*Source]bool
-	batch  int       // rollouts in one question
-	rest   time.Time // the server is not asked before
-	why    *Error    // and this is why
-	rests  int       // in a row
-	asked  int       // questions, ever
-	closed bool
+	mu    sync.Mutex
+	views map[*Source]bool
+	batch int       // rollouts in one question
+	rest  time.Time // the server is not asked before
+	why   *Error    // and this is why
+	rests int       // in a row
+	asked int       // questions, ever
+	// mistaken is when a mistake of our own was logged.
+	mistaken time.Time
+	closed   bool
 }
 
 // New makes a reader that has asked nothing yet. The error says everything that
@@ -128,10 +131,42 @@ func (r *Reader) fetch(s *Source, want map[podKey]bool) *flight {
 	go func() {
 		defer r.running.Done()
 		defer close(f.done)
-		r.run(group, now)
+		if e := r.safely(func() { r.run(group, now) }); e != nil {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			for _, v := range group {
+				if v.answer == nil || v.answer.at != now { // not answered by this one
+					v.answer = &answer{at: now, faults: [kinds]*Error{requests: e}}
+				}
+			}
+		}
 	}()
 	return f
 }
+
+// safely keeps a panic to the one question that it was about: in a goroutine of
+// its own it would end everything. Its stack is in the log, once.
+func (r *Reader) safely(do func()) (e *Error) {
+	defer func() {
+		v := recover()
+		if v == nil {
+			return
+		}
+		e = &Error{Fault: Mistake}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if now := r.c.Now(); r.mistaken.IsZero() || now.Sub(r.mistaken) >= mistakesEvery {
+			r.mistaken = now
+			r.c.Log.Error("a mistake of this version of Serin over an answer of Prometheus", "what", fmt.Sprint(v), "stack", string(debug.Stack()))
+		}
+	}()
+	do()
+	return nil
+}
+
+// mistakesEvery is how often a mistake of our own is logged: it may come again
+// at every look.
+const mistakesEvery = 10 * time.Minute
 
 // landed is a flight that has come back.
 var landed = func() *flight { f := &flight{done: make(chan struct{})}; close(f.done); return f }()
