@@ -602,8 +602,10 @@ func (e *Engine) wake(d rollout.Decision, bad error, lowers bool, now time.Time,
 	switch {
 	case wake.IsZero() || wake.After(now):
 		return wake
-	case wrote.Any():
+	case wrote.Any() && e.failures < 2:
 		return now // at once: the next step may be open
+	case e.failures > 0:
+		return now.Add(e.retryIn(bad, lowers)) // what cannot be written would be tried for ever
 	}
 	return now.Add(time.Second) // nothing changed, so at once would be for ever
 }

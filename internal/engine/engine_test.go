@@ -250,6 +250,34 @@ func TestFullDiskDoesNotKeepABadVersion(t *testing.T) {
 	})
 }
 
+// A disk that stays full while something is taken back is tried again in peace:
+// at once would be for ever, and takes the machine's processor from its users.
+func TestAFullDiskIsNotTriedWithoutPause(t *testing.T) {
+	r := atHalf(t)
+	r.world.Router.Receipt = true
+	calls(r.world, func(op string) enginetest.Strike {
+		if op == "store.save" {
+			return enginetest.ErrorBefore
+		}
+		return enginetest.None
+	})
+	say(rollout.Command{ID: "1", Verb: rollout.VerbAbort, By: "alice"})(r.world)
+	passes, end := 0, r.world.Clock.Now().Add(time.Minute)
+	for r.world.Clock.Now().Before(end) && passes < 1000 {
+		res, _ := r.engine.Pass(t.Context())
+		passes++
+		if wait := res.Wake.Sub(r.world.Clock.Now()); wait > 0 {
+			r.world.Clock.Advance(wait)
+		}
+	}
+	if passes > 150 {
+		t.Errorf("%d passes in a minute", passes)
+	}
+	if written, _ := r.world.Router.Split(); written[v2] != 0 {
+		t.Errorf("the route sends %v", written)
+	}
+}
+
 func TestRaisingWaitsForTheDisk(t *testing.T) {
 	r := newRun(t, good)
 	r.until(time.Second, "v1 is adopted", func(res engine.Result) bool { return res.State.Stable.Revision == v1 })
