@@ -127,7 +127,11 @@ func (b *Board) service(r *Router) (gateway.Service, error) {
 	s := gateway.Service{Name: r.route.Service, Namespace: r.route.Namespace, Hosts: r.route.Hosts, Default: r.route.Default}
 	own := r.current.split()
 	r.nameAll(own)
-	rules, err := r.route.rules(own, r.name)
+	has := map[string]bool{}
+	for rev, es := range r.endpoints {
+		has[r.name(rev)] = len(es) > 0
+	}
+	rules, err := r.route.rules(own, r.name, has)
 	if err != nil {
 		return s, err
 	}

@@ -28,7 +28,8 @@
 //   - Routes, endpoints and splits may change in any order; each change is one
 //     new table, made from the latest of all three.
 //   - A version without an endpoint keeps its weight and gets no request: the
-//     gateway gives its share to the others of the rule.
+//     gateway gives its share to the others of the rule, and to stable where none
+//     of them can answer. What a rule of the documents alone names is left to it.
 //   - Counts of requests never fall while the board lives, also when endpoints
 //     come and go.
 //

@@ -150,6 +150,62 @@ func TestTrafficIsWhatTheSplitSays(t *testing.T) {
 	}
 }
 
+// A canary that has everything, or everything of who asks for it, and is gone
+// leaves nobody without an answer: stable is there. Rules that are not ours are
+// answered by whom they name, and by nobody else.
+func TestStableAnswersForACanaryThatIsGone(t *testing.T) {
+	gw := newGateway(t)
+	b := NewBoard(gw)
+	r := b.Router("my-app")
+	route := whole()
+	route.Rules = append([]Rule{{
+		Name: "fixed", Match: []gateway.Match{{Path: &gateway.StringMatch{Kind: gateway.Prefix, Value: "/fixed"}}},
+		Shares: []Share{{Revision: v2, Weight: gateway.FullWeight}, {Revision: v1}},
+	}}, route.Rules...)
+	one, two := replica(t, "one"), replica(t, "two")
+	there := func(es ...gateway.Endpoint) {
+		t.Helper()
+		by := map[rollout.Revision][]gateway.Endpoint{}
+		for _, e := range es {
+			by[map[string]rollout.Revision{"one": v1, "two": v2}[e.Replica]] = []gateway.Endpoint{e}
+		}
+		set(t, b.SetEndpoints(map[string]map[rollout.Revision][]gateway.Endpoint{"my-app": by}))
+	}
+	set(t, r.SetRoute(route, nil))
+	asks := func(r *http.Request) { r.Header.Set("X-Canary", "1") }
+	fixed := func(r *http.Request) { r.URL.Path = "/fixed" }
+	for name, c := range map[string]struct {
+		split rollout.Traffic
+		edit  func(*http.Request)
+		want  map[string]string // by who is there
+	}{
+		"Whole":    {rollout.Traffic{N: 1, Stable: v1, Canary: v2, Weight: rollout.Whole}, nil, map[string]string{"one two": "two", "one": "one", "": "503"}},
+		"Share":    {rollout.Traffic{N: 2, Stable: v1, Canary: v2, Weight: 2500}, nil, map[string]string{"one": "one", "two": "two", "": "503"}},
+		"Match":    {rollout.Traffic{N: 3, Stable: v1, Canary: v2, Match: &rollout.Match{Header: map[string]string{"x-canary": "1"}}}, asks, map[string]string{"one two": "two", "one": "one", "": "503"}},
+		"NotOurs":  {rollout.Traffic{N: 4, Stable: v1, Canary: v2, Weight: rollout.Whole}, fixed, map[string]string{"one two": "two", "one": "503"}},
+		"AtRest":   {rollout.Traffic{N: 5, Stable: v1}, nil, map[string]string{"one two": "one", "two": "503"}},
+		"Promoted": {rollout.Traffic{N: 6, Stable: v2}, nil, map[string]string{"one two": "two", "one": "503"}},
+	} {
+		set(t, r.Apply(context.Background(), c.split))
+		for who, want := range c.want {
+			var es []gateway.Endpoint
+			for _, e := range []gateway.Endpoint{one, two} {
+				if strings.Contains(who, e.Replica) {
+					es = append(es, e)
+				}
+			}
+			there(es...)
+			if got := ask(t, gw, 100, c.edit); got[want] != 100 {
+				t.Errorf("%s, there: %q: answers %v, want %s", name, who, got, want)
+			}
+			seen, err := r.Observe(context.Background())
+			if err != nil || seen.Weights[v2] != c.split.Weights()[v2] || seen.Receipt != c.split.N {
+				t.Errorf("%s, there: %q: observed %+v, %v; want what was asked for", name, who, seen, err)
+			}
+		}
+	}
+}
+
 func TestRulesThatAreNotOursStay(t *testing.T) {
 	gw := newGateway(t)
 	b := NewBoard(gw)

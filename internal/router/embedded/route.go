@@ -83,8 +83,8 @@ type part struct {
 }
 
 // rules renders the rules of the route under a split; name is what the gateway
-// calls a version.
-func (r Route) rules(own split, name func(rollout.Revision) string) ([]gateway.Rule, error) {
+// calls a version, has says of such a name whether anybody can answer for it.
+func (r Route) rules(own split, name func(rollout.Revision) string, has map[string]bool) ([]gateway.Rule, error) {
 	var out []gateway.Rule
 	for _, rule := range r.Rules {
 		from := len(out)
@@ -100,9 +100,22 @@ func (r Route) rules(own split, name func(rollout.Revision) string) ([]gateway.R
 		out = append(out, gateway.Rule{Name: rule.Name, Match: rule.Match, Split: rule.split(own, name)})
 		for i := from; i < len(out); i++ {
 			r.apply(rule, &out[i], own, name)
+			if rule.own() > 0 && own.stable != "" {
+				out[i].Split = orStable(out[i].Split, name(own.stable), has)
+			}
 		}
 	}
 	return out, nil
+}
+
+// orStable sends everything to the stable version where nobody of those with a
+// share can answer: it is kept warm for going back, and need not wait until the
+// core has seen enough to go back. With a share of its own it has all of it anyway.
+func orStable(split []gateway.Destination, stable string, has map[string]bool) []gateway.Destination {
+	if !has[stable] || slices.ContainsFunc(split, func(d gateway.Destination) bool { return d.Weight > 0 && has[d.Version] }) {
+		return split
+	}
+	return []gateway.Destination{{Version: stable, Weight: gateway.FullWeight}}
 }
 
 // apply gives a rendered rule what the documents' rule says beyond the split.
