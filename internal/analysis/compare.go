@@ -449,7 +449,7 @@ func (e *evidence) quiet() bool {
 // worse reports whether something that counts speaks against the canary.
 func (j *Judge) worse() bool {
 	e := j.s.Evidence
-	if e.Failed || e.Since != 0 || e.CPU.worse() || e.Mem.worse() {
+	if e.Failed || e.Since != 0 || e.CPU.worse() || e.Mem.worse() || e.Ending {
 		return true
 	}
 	if j.noControl {

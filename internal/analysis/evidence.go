@@ -147,6 +147,9 @@ type evidence struct {
 	CPU gauge `json:"cpu"`
 	Mem gauge `json:"mem"`
 	OOM int   `json:"oom,omitempty"` // looks in which most canary pods were killed for memory
+
+	Starts starts `json:"starts,omitzero"`
+	Ending bool   `json:"ending,omitempty"` // the canary's pods keep ending
 }
 
 func newEvidence() *evidence {
@@ -192,7 +195,7 @@ func (e *evidence) coarsen(from, to []float64) {
 }
 
 func (e *evidence) check() error {
-	errs := []error{e.Cal.check(), e.Fast.check(), e.Slow.check(), e.Lat.check(), e.Good.check(), e.Block.check(), e.R.check(), e.Now.check(), e.CPU.check(), e.Mem.check()}
+	errs := []error{e.Cal.check(), e.Fast.check(), e.Slow.check(), e.Lat.check(), e.Good.check(), e.Block.check(), e.R.check(), e.Now.check(), e.CPU.check(), e.Mem.check(), e.Starts.check()}
 	for _, h := range []*hist{&e.RecentC, &e.RecentS, &e.Model.Used, &e.Model.Learn} {
 		for _, x := range h {
 			if !sane(x) {

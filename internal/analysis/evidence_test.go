@@ -928,3 +928,99 @@ func TestThePastOfStablesPods(t *testing.T) {
 		t.Errorf("beside a stable of which one request in a hundred failed before: taken back after %s", d)
 	}
 }
+
+// A version whose pods keep ending answers well in between: by its requests
+// alone it would be promoted.
+func TestPodsThatKeepEndingHold(t *testing.T) {
+	restart := func(pods []Pod) {
+		for i := range pods {
+			pods[i].Restarts++
+		}
+	}
+	run := func(stable, canary int, each func(b *bench, second int)) (*bench, int) {
+		cfg := Config{ErrorRate: &RateRule{WorseBy: 0.01}, Compare: true, FalseRollback: 0.01}
+		b := newBench(t, cfg, stable, canary)
+		passed := 0
+		for second := 1; second <= 600; second++ {
+			each(b, second)
+			if b.tick(time.Second, 40, 0, 40, 0); b.report.Verdict == Pass {
+				passed++
+			}
+		}
+		return b, passed
+	}
+	for canary := 1; canary <= 3; canary++ {
+		b, passed := run(3, canary, func(b *bench, second int) {
+			if second%30 == 0 {
+				restart(b.look.CanaryPods)
+			}
+		})
+		if b.want(Undecided, "were started anew", "stable's about 0 times"); b.report.Calm || passed > 120 {
+			t.Errorf("%d pods that end every 30 s: calm %v, passed in %d of 600 looks", canary, b.report.Calm, passed)
+		}
+	}
+	quiet := map[string]func(b *bench, second int){
+		"TheirStartOnly": func(b *bench, second int) { // they wait for something by ending
+			if second == 1 || second == 3 {
+				restart(b.look.CanaryPods)
+			}
+		},
+		"BothVersions": func(b *bench, second int) {
+			if second%30 == 0 {
+				restart(b.look.CanaryPods)
+				restart(b.look.StablePods)
+			}
+		},
+		"OneTime": func(b *bench, second int) {
+			if second == 500 {
+				restart(b.look.CanaryPods)
+			}
+		},
+		"BackWhenItIsOver": func(b *bench, second int) {
+			if second < 100 && second%30 == 0 {
+				restart(b.look.CanaryPods)
+			}
+		},
+	}
+	for name, each := range quiet {
+		t.Run(name, func(t *testing.T) {
+			b, _ := run(3, 2, each)
+			b.t = t
+			b.want(Pass)
+		})
+	}
+	// What is saved goes on: a restart of the host excuses nothing.
+	b, _ := run(3, 2, func(b *bench, second int) {
+		if second%30 == 0 {
+			restart(b.look.CanaryPods)
+		}
+	})
+	saved, err := b.j.Save()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b.j, err = Restore(b.j.cfg, saved); err != nil {
+		t.Fatal(err)
+	}
+	b.tick(time.Second, 40, 0, 40, 0)
+	b.want(Undecided, "were started anew")
+}
+
+// The figure that a release was taken back for says so, also where its limit was
+// not broken for long enough.
+func TestWhatTookItBackIsWorse(t *testing.T) {
+	cfg := compared()
+	cfg.ErrorRate.Max, cfg.ErrorRate.For = ptr(0.01), 20*time.Minute
+	b := newBench(t, cfg, 3, 1)
+	for range 300 {
+		if b.tick(time.Second, 50, 0, 50, 5); b.report.Verdict == Fail {
+			break
+		}
+	}
+	b.want(Fail, "worse by evidence")
+	for _, f := range b.report.Figures {
+		if f.Metric == "errorRate" && f.State != "worse" {
+			t.Errorf("its figure is %q", f.State)
+		}
+	}
+}

@@ -101,11 +101,65 @@ func logPhi(x float64) float64 {
 	return math.Log(0.5 * math.Erfc(-x/math.Sqrt2))
 }
 
-// gauges follows CPU seconds a request, memory a pod, and pods that were killed
-// for memory.
+// starts counts how often the pods of both versions were started anew, and for
+// how many seconds they were watched; all of it fades alike. Like a gauge it
+// takes nothing back, but while the canary's pods keep ending nothing goes on:
+// what ends every half minute may answer well in between.
+type starts struct {
+	C  float64 `json:"c,omitempty"`
+	CT float64 `json:"ct,omitempty"` // pod seconds
+	S  float64 `json:"s,omitempty"`
+	ST float64 `json:"st,omitempty"`
+}
+
+const (
+	// startsMemory is by how many seconds the counts fade.
+	startsMemory = 900.0
+	// startsEach times every pod, and startsLeast times in all, is more than a
+	// start that needed a second try.
+	startsEach  = 2.0
+	startsLeast = 3.0
+	// startsTimes as often as stable's is no accident of the machine they share.
+	startsTimes = 4.0
+	// startsSlack is what fading may take from a count before it is looked at.
+	startsSlack = 0.9
+)
+
+func (x *starts) check() error {
+	for _, v := range [...]float64{x.C, x.CT, x.S, x.ST} {
+		if !sane(v) {
+			return errors.New("a count of starts is negative or out of range")
+		}
+	}
+	return nil
+}
+
+func (x *starts) add(c, s *delta, dt float64) {
+	keep := math.Exp(-dt / startsMemory)
+	if c.Has&HasRestarts != 0 {
+		x.C, x.CT = x.C*keep+c.Restart, x.CT*keep+c.Pods*dt
+	}
+	if s.Has&HasRestarts != 0 {
+		x.S, x.ST = x.S*keep+s.Restart, x.ST*keep+s.Pods*dt
+	}
+}
+
+// worse reports whether pods canary pods keep ending, and stable's do not.
+func (x *starts) worse(pods float64) bool {
+	return x.C >= startsSlack*math.Max(startsEach*pods, startsLeast) && x.ST > 0 &&
+		x.C*x.ST > startsTimes*(x.S+0.5)*x.CT
+}
+
+// gauges follows CPU seconds a request, memory a pod, pods that were killed for
+// memory, and pods that were started anew.
 func (j *Judge) gauges(l *Look, c, s *delta, dt float64) {
 	e := j.s.Evidence
-	if !j.cfg.Compare || j.noControl {
+	if !j.cfg.Compare {
+		return
+	}
+	e.Starts.add(c, s, dt)
+	e.Ending = e.Starts.worse(c.Pods)
+	if j.noControl {
 		return
 	}
 	if r := j.cfg.CPU; r != nil && r.WorseBy > 0 {

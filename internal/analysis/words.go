@@ -89,6 +89,8 @@ func (j *Judge) proofWords(f *finding) string {
 		return fmt.Sprintf("CPU a request is %s on the canary and %s on stable, more than %s worse: held, as that alone takes nothing back", short(e.CPU.C), short(e.CPU.S), percent(j.cfg.CPU.WorseBy))
 	case e.Mem.worse():
 		return fmt.Sprintf("memory a pod is %s on the canary and %s on stable, more than %s worse: held, as that alone takes nothing back", size(e.Mem.C), size(e.Mem.S), percent(j.cfg.Memory.WorseBy))
+	case e.Ending:
+		return fmt.Sprintf("the canary's pods were started anew about %.0f times lately, stable's about %.0f times: held, as that alone takes nothing back", e.Starts.C, e.Starts.S)
 	case !f.calm:
 		return fmt.Sprintf("something speaks against the canary: evidence %s of what takes it back", percent(f.rollback))
 	}
@@ -139,10 +141,15 @@ func (j *Judge) shownWords(f *finding) string {
 
 // mark puts what the comparison says into a figure's state.
 func (j *Judge) mark(f *Figure, d *rule) {
+	e := j.s.Evidence
+	// A limit that is not broken for long enough yet does not hide what the
+	// release was taken back for.
+	if f.State == limitWords[limitPending] && e.Failed && e.Rule == d.name {
+		f.State = "worse"
+	}
 	if !j.cfg.Compare || f.State != limitWords[limitOK] {
 		return
 	}
-	e := j.s.Evidence
 	switch d.kind {
 	case ruleErrors:
 		if e.Failed && e.Rule == byErrors || e.Suspect == byErrors {
