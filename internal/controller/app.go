@@ -1,6 +1,7 @@
 package controller
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -199,8 +200,19 @@ func (a *app) takeGood(doc *v1alpha1.Rollout, spec rollout.Spec, cfg analysis.Co
 			return err
 		}
 		a.pending = doc.DeepCopy()
+	} else if a.pending != nil {
+		a.pending = doc.DeepCopy() // the rest of it has been edited since
 	}
 	if !begins {
+		if jsonOf(a.doc.Spec.Analysis.Metrics) != jsonOf(doc.Spec.Analysis.Metrics) {
+			// A query that was put right must not have to wait for the end of the
+			// rollout that waits for its answers.
+			custom, err := a.c.queries(doc, a.samples)
+			if err != nil {
+				return err
+			}
+			a.custom = custom
+		}
 		if err := a.engine.Respec(spec, cfg); err != nil {
 			a.log.Warn("taking the edited document", "err", err)
 		}
@@ -214,8 +226,9 @@ func (a *app) takeGood(doc *v1alpha1.Rollout, spec rollout.Spec, cfg analysis.Co
 // objects is the part of a document that takes effect at rest only, as it is
 // kept in the status of a rollout under way.
 type objects struct {
-	Workload v1alpha1.Workload  `json:"workload"`
-	Traffic  []v1alpha1.Traffic `json:"traffic"`
+	Workload v1alpha1.Workload     `json:"workload"`
+	Traffic  []v1alpha1.Traffic    `json:"traffic"`
+	Source   v1alpha1.MetricSource `json:"source,omitempty"` // of the figures: counters of another one are other counters
 }
 
 // followed is the document with the objects that the rollout under way is
@@ -233,6 +246,7 @@ func (a *app) followed(doc *v1alpha1.Rollout) *v1alpha1.Rollout {
 		return out
 	}
 	out.Spec.Workload, out.Spec.Traffic = o.Workload, o.Traffic
+	out.Spec.Analysis.Source = cmp.Or(o.Source, out.Spec.Analysis.Source)
 	return out
 }
 
@@ -271,7 +285,7 @@ func (a *app) specOf(doc *v1alpha1.Rollout) (rollout.Spec, analysis.Config, erro
 // sameObjects says whether two documents are about the same objects.
 func sameObjects(a, b *v1alpha1.Rollout) bool {
 	return jsonOf(a.Spec.Workload) == jsonOf(b.Spec.Workload) && jsonOf(a.Spec.Traffic) == jsonOf(b.Spec.Traffic) &&
-		a.Spec.Analysis.Source == b.Spec.Analysis.Source && jsonOf(a.Spec.Analysis.Metrics) == jsonOf(b.Spec.Analysis.Metrics)
+		a.Spec.Analysis.Source == b.Spec.Analysis.Source
 }
 
 func (a *app) begin(doc *v1alpha1.Rollout, spec rollout.Spec, cfg analysis.Config) error {
@@ -347,7 +361,7 @@ func (a *app) adapt(doc *v1alpha1.Rollout) error {
 		a.pods = a.c.watch(a.key.Namespace, selector, a.wake)
 	}
 	a.adapters = next
-	a.store.Objects([]byte(jsonOf(objects{doc.Spec.Workload, doc.Spec.Traffic})))
+	a.store.Objects([]byte(jsonOf(objects{doc.Spec.Workload, doc.Spec.Traffic, doc.Spec.Analysis.Source})))
 	a.c.index.set(a.key, about{selector: selector, routes: a.routes(), rules: a.rules(), byService: a.router.ByService()})
 	return nil
 }

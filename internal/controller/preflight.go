@@ -35,20 +35,37 @@ func (a *app) Check(ctx context.Context, stable, canary rollout.Revision) ([]rol
 	if err != nil {
 		return nil, err
 	}
+	// Going back is neither judged nor planned: what keeps a release from starting
+	// must not keep users on what is being left. What may not be written is said
+	// by the write.
+	st, steps := a.state(), a.steps()
+	back := canary != "" && st.Canary.Revision == canary && st.Move != rollout.MoveCanary
+	if back {
+		steps = nil
+	}
 	autoscaled := slices.ContainsFunc(seen.Items, func(w rollout.Workload) bool { return w.HPA != nil })
 	lacks := a.c.rights.lacks(ctx, a.key.Namespace)
 	out := append(rightFindings(lacks, doc, autoscaled), a.untoldFindings(lacks)...)
+	out = append(out, twinFindings(seen, stable, canary)...)
+	for i := range out {
+		if back {
+			out[i].Level = rollout.Warn
+		}
+	}
 	out = append(out, a.apartFindings(versions)...)
 	if canary != "" {
 		out = append(out, autoscalerFindings(seen, doc.Spec.Capacity.HPA, stable, canary)...)
 		out = append(out, pruneFindings(versions, stable)...)
 		out = append(out, a.sharedFindings(ctx, versions, stable, canary)...)
 	}
-	routed, err := a.router.Check(ctx, stable, canary, a.steps())
+	routed, err := a.router.Check(ctx, stable, canary, steps)
 	if err != nil {
 		return nil, err
 	}
 	out = append(out, routed...)
+	if back {
+		return out, nil
+	}
 	a.mu.Lock()
 	sampled := a.sampled
 	a.mu.Unlock()
@@ -95,6 +112,34 @@ type try struct {
 	stable rollout.Revision
 	custom *prometheus.Custom
 	found  []rollout.Finding
+}
+
+// twinFindings names Deployments that share stable's or the canary's label: a
+// route tells versions apart by it, so that they share the traffic of that
+// version, and neither its need nor its figures would be the whole of it.
+func twinFindings(seen rollout.Workloads, stable, canary rollout.Revision) (out []rollout.Finding) {
+	level := rollout.Warn
+	if canary != "" {
+		level = rollout.Refuse
+	}
+	said := map[string]bool{"": true}
+	for _, label := range []string{stable.Label(), canary.Label()} {
+		var names []string
+		for _, w := range seen.Items {
+			if w.Revision.Label() == label && w.Replicas > 0 && !w.Deleting {
+				names = append(names, w.Name)
+			}
+		}
+		if len(names) > 1 && !said[label] {
+			out = append(out, rollout.Finding{
+				Level:  level,
+				What:   fmt.Sprintf("the Deployments %s all have pods of version %s, and no route can tell them apart", strings.Join(names, " and "), label),
+				Remedy: "let spec.workload.versions.selector select one Deployment for each version",
+			})
+		}
+		said[label] = true
+	}
+	return out
 }
 
 // autoscalerFindings says where an autoscaler and a rollout would fight.

@@ -16,19 +16,24 @@ import (
 // defaults: from the pods or from Prometheus, with the answers to its own
 // queries.
 func (c *Controller) figures(doc *v1alpha1.Rollout, pods metricPods) (*metric.Joined, *prometheus.Custom, error) {
-	s := c.ownFigures(doc, pods)
-	var custom *prometheus.Custom
-	if c.prom != nil {
-		queries, err := queriesOf(doc)
-		if err != nil {
-			return nil, nil, err
-		}
-		if len(queries) > 0 {
-			custom = c.prom.Custom(doc.Namespace, queries)
-			s.Custom = custom
-		}
+	joined := metric.Join(c.ownFigures(doc, pods))
+	custom, err := c.queries(doc, joined)
+	return joined, custom, err
+}
+
+// queries makes a document's own queries those that are asked; nil: there are none.
+func (c *Controller) queries(doc *v1alpha1.Rollout, of *metric.Joined) (*prometheus.Custom, error) {
+	queries, err := queriesOf(doc)
+	if err != nil {
+		return nil, err
 	}
-	return metric.Join(s), custom, nil
+	if c.prom == nil || len(queries) == 0 {
+		of.Exchange(nil)
+		return nil, nil
+	}
+	custom := c.prom.Custom(doc.Namespace, queries)
+	of.Exchange(custom)
+	return custom, nil
 }
 
 // ownFigures are where a rollout's own figures may come from, without its queries.
