@@ -35,7 +35,7 @@ func newChecks(c *Controller, a *app) *checks {
 		return map[string]any{"namespace": a.key.Namespace, "rollout": a.key.Name}
 	}
 	k.Runner = hook.New(k.ctx, hook.Host{
-		Find: k.find, Go: k.runs.Go, Ended: a.wake,
+		Find: k.find, Go: k.runs.Go, Ended: a.wake, Log: a.log,
 		How: func(name string, t v1alpha1.Test) (hook.Try, error) {
 			if t.Webhook == nil {
 				return nil, fmt.Errorf("test %q is no webhook", name)

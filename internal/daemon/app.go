@@ -54,14 +54,17 @@ type app struct {
 	seen   *seen
 	rounds chan struct{} // closed and replaced after each pass
 
-	compared bool                        // the state knows weights of the files, which an edit can be told from
-	unrouted error                       // why the route of the documents is not in force
-	named    map[string]rollout.Revision // whom the route in force means by a label
-	replies  map[string]*httpapi.Answer  // what became of commands, by id; nil: not known yet
-	replicas map[string]rollout.Revision // every replica that was seen
+	compared   bool                        // the state knows weights of the files, which an edit can be told from
+	unreadable error                       // why it is held back: its saved state cannot be read
+	trouble    standing_.Trouble           // of the passes
+	unrouted   error                       // why the route of the documents is not in force
+	named      map[string]rollout.Revision // whom the route in force means by a label
+	replies    map[string]*httpapi.Answer  // what became of commands, by id; nil: not known yet
+	replicas   map[string]rollout.Revision // every replica that was seen
 }
 
-// seen is the last pass, as it is shown.
+// seen is the last pass, as it is shown. Where it ended in a panic, err says so
+// and the rest is the pass before.
 type seen struct {
 	result engine.Result
 	spec   rollout.Spec
@@ -70,16 +73,13 @@ type seen struct {
 }
 
 // openApp makes an application, with what it was when the process before this one
-// ended.
+// ended; held back, if that cannot be read.
 func (d *Daemon) openApp(ctx context.Context, p plan) (*app, error) {
 	a, err := d.newApp(p)
 	if err != nil {
 		return nil, fmt.Errorf("opening %s: %w", p.name, err)
 	}
-	if err := a.resume(ctx); err != nil {
-		_ = a.record.Close()
-		return nil, err
-	}
+	a.hold(a.resume(ctx))
 	return a, nil
 }
 
@@ -105,19 +105,23 @@ func (d *Daemon) newApp(p plan) (*app, error) {
 		Stats: d.board.Stats, Service: a.router.Service, Versions: a.router.Versions, Replicas: a.usage,
 	})
 	try := checks{app: p.name, dir: d.o.Dir, about: a.addresses, hook: d.hook}
-	a.checks = hook.New(a.living, hook.Host{Find: a.test, How: try.how, Go: d.work.Go, Ended: a.wake})
+	a.checks = hook.New(a.living, hook.Host{Find: a.test, How: try.how, Go: d.work.Go, Ended: a.wake, Log: a.log})
 	if a.record, a.recordAt, err = d.openRecord(p.name); err != nil {
 		return nil, err
 	}
-	a.engine, err = engine.New(p.spec, p.judge, engine.Ports{
-		Store: a.store, Workloads: a.versions, Router: a.router, Samples: a.samples,
-		Inbox: a.inbox, Preflight: a, Tests: a.checks, Declared: a, Notifier: a,
-	}, d.o.engine())
-	if err != nil {
+	if a.engine, err = a.newEngine(p); err != nil {
 		_ = a.record.Close()
 		return nil, err
 	}
 	return a, nil
+}
+
+// newEngine makes one that goes on from what is saved.
+func (a *app) newEngine(p plan) (*engine.Engine, error) {
+	return engine.New(p.spec, p.judge, engine.Ports{
+		Store: a.store, Workloads: a.versions, Router: a.router, Samples: a.samples,
+		Inbox: a.inbox, Preflight: a, Tests: a.checks, Declared: a, Notifier: a,
+	}, a.d.o.engine())
 }
 
 // resume puts the split of the saved state in force, before anything can ask
@@ -154,6 +158,10 @@ func (a *app) follow(p plan) error {
 	a.mu.Lock()
 	a.plan, a.respec = p, true
 	a.mu.Unlock()
+	if a.held() != nil {
+		a.wake()
+		return nil
+	}
 	err := a.versions.Declare(p.wanted)
 	a.routes()
 	a.wake()
@@ -169,7 +177,7 @@ func (a *app) routes() {
 	if a.living.Err() != nil {
 		return
 	}
-	err := a.route()
+	err := a.d.safely(a.route)
 	a.mu.Lock()
 	was := a.unrouted
 	a.unrouted = err
@@ -303,6 +311,9 @@ func (a *app) wake() {
 
 // loop passes whenever something has changed or the last pass asked for it.
 func (a *app) loop(ctx context.Context) {
+	if !a.untilReadable(ctx) {
+		return
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -311,13 +322,13 @@ func (a *app) loop(ctx context.Context) {
 			return
 		case <-a.last:
 			a.engine.SaveNext()
-			a.pass(ctx)
+			a.safely(ctx)
 			close(a.finished)
 			return
 		case <-a.poke:
 		case <-timer.C:
 		}
-		wake := a.pass(ctx)
+		wake := a.safely(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -346,6 +357,7 @@ func (a *app) pass(ctx context.Context) time.Time {
 	a.mu.Lock()
 	a.compared = a.compared || res.Decided && res.State.Declared != nil
 	was := a.seen
+	a.note(err)
 	a.seen = &seen{result: res, spec: p.spec, err: err, passes: 1}
 	if was != nil {
 		a.seen.passes += was.passes
@@ -372,10 +384,10 @@ func (a *app) pass(ctx context.Context) time.Time {
 	a.d.changed(a)
 	// Who waits for this pass is told once its view can be seen.
 	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.keepAnswers(res)
 	close(a.rounds)
 	a.rounds = make(chan struct{})
-	a.mu.Unlock()
 	return res.Wake
 }
 

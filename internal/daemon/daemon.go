@@ -280,7 +280,11 @@ func (d *Daemon) firstDocuments() error {
 	folder, err := readFolder(d.o.Dir)
 	if err == nil {
 		var said []string
-		if d.first, said, err = loadDocuments(folder, deployed, d.o.Run, d.o.WorkDir); err == nil {
+		err = d.safely(func() (err error) {
+			d.first, said, err = loadDocuments(folder, deployed, d.o.Run, d.o.WorkDir)
+			return err
+		})
+		if err == nil {
 			d.say(said)
 			d.folder = folder
 			return nil
@@ -585,7 +589,7 @@ func (d *Daemon) folderChanged() (again bool) {
 	if err == nil {
 		var deployed map[string]string
 		if deployed, err = d.readDeployed(); err == nil {
-			err = d.reload(d.running, folder, deployed)
+			err = d.safely(func() error { return d.reload(d.running, folder, deployed) })
 		}
 	}
 	d.mu.Lock()
@@ -638,13 +642,7 @@ func (d *Daemon) reload(ctx context.Context, folder, deployed map[string]string)
 	if err := d.memory.saveGood(folder); err != nil {
 		d.log.Warn("the documents in force could not be remembered", "err", err)
 	}
-	d.mu.Lock()
-	d.folder = folder
-	for _, a := range fresh {
-		d.apps[a.name] = a
-	}
-	d.missing(there, time.Now())
-	d.mu.Unlock()
+	d.enter(fresh, there, folder)
 	d.followAll(docs.plans)
 	for _, a := range fresh {
 		d.log.Info("a new application", "app", a.name)
@@ -653,6 +651,17 @@ func (d *Daemon) reload(ctx context.Context, folder, deployed map[string]string)
 	d.refresh()
 	d.lookAtAbsent()
 	return nil
+}
+
+// enter notes what is there now.
+func (d *Daemon) enter(fresh []*app, there map[string]bool, folder map[string]string) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.folder = folder
+	for _, a := range fresh {
+		d.apps[a.name] = a
+	}
+	d.missing(there, time.Now())
 }
 
 func (d *Daemon) folderInForce() map[string]string {

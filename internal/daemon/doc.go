@@ -32,6 +32,8 @@
 //     seen gone. An application whose documents are gone, or have another name now,
 //     runs on until another one answers in its place or nobody has asked it for
 //     long; its state stays.
+//   - A panic over one application or document ends neither the gateway nor the
+//     others: what is in force stays, it is said, and tried again.
 //   - A command is answered when what became of it is saved.
 //   - Executed again, the daemon fails no request and touches no replica; a program
 //     that cannot take over is found out before anything is given up.

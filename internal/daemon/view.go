@@ -16,20 +16,26 @@ import (
 // in front of the pass's own findings. False before the first pass.
 func (a *app) view() (httpapi.RolloutView, bool) {
 	a.mu.Lock()
-	s, p, unrouted := a.seen, a.plan, a.unrouted
+	s, p, unrouted, unreadable, trouble := a.seen, a.plan, a.unrouted, a.unreadable, a.trouble
 	a.mu.Unlock()
-	if s == nil || !s.result.Decided {
+	if unreadable == nil && s != nil && !s.result.Decided {
+		unreadable = s.err
+	}
+	switch {
+	case unreadable != nil:
+		return a.heldView(p, unreadable), true
+	case s == nil || !s.result.Decided:
 		return httpapi.RolloutView{}, false
 	}
 	v := httpapi.BuildView(httpapi.Pass{
-		Ref: p.ref, Spec: s.spec, State: s.result.State, Seen: s.result.Seen, Decision: s.result.Decision, Time: s.result.At,
+		Ref: p.ref, Spec: s.spec, State: s.result.State, Seen: s.result.Seen, Decision: s.result.Decision, Time: s.result.At, Trouble: trouble,
 	})
 	v.Findings = a.d.findings(a.name)
 	if unrouted != nil {
 		v.Findings = append(v.Findings, rollout.Finding{Level: rollout.Warn, What: "The route of the documents is not in force: " + oneLine(unrouted.Error()) + "."})
 	}
 	v.Findings = append(v.Findings, p.standing(s.result.State.Stable.Revision != "")...)
-	if s.err != nil {
+	if s.err != nil && !trouble.Lasts(s.result.At) { // then the message says it
 		v.Findings = append(v.Findings, rollout.Finding{Level: rollout.Warn, What: "The last pass had trouble: " + oneLine(s.err.Error()) + "."})
 	}
 	if !a.d.isOpen() {
@@ -93,8 +99,14 @@ func (a *app) answers() (can, hopeless bool) {
 	a.mu.Lock()
 	s := a.seen
 	a.mu.Unlock()
-	if s == nil || !s.result.Decided {
+	if s == nil || !s.result.Decided && s.err == nil {
 		return false, false
+	}
+	if !s.result.Decided { // what was saved, or declared, is in force
+		for _, replicas := range a.versions.Replicas() {
+			can = can || ready(replicas)
+		}
+		return can, !can
 	}
 	stable, weights := s.result.State.Stable.Revision, s.result.Seen.Route.Weights
 	var main, others muster

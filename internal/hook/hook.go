@@ -14,6 +14,7 @@
 //		How:   func(_ string, t v1alpha1.Test) (hook.Try, error) { return hook.Webhook(client, t.Webhook.URL, about), nil },
 //		Go:    work.Go,
 //		Ended: wake,
+//		Log:   log,
 //	})
 package hook
 
@@ -22,8 +23,10 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"maps"
 	"net/http"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"sync"
@@ -43,6 +46,7 @@ type Host struct {
 	How   func(name string, _ v1alpha1.Test) (Try, error) // an error: not here, and why
 	Go    func(func())                                    // starts a goroutine that the host waits for
 	Ended func()                                          // there is another answer
+	Log   *slog.Logger                                    // of our own mistakes
 }
 
 // Runner is the engine's Tests port for one rollout.
@@ -80,7 +84,7 @@ func (r *Runner) Start(_ context.Context, run rollout.TestRun) error {
 		ctx, cancel := context.WithTimeout(r.ctx, test.Timeout.Duration)
 		defer cancel()
 		answer := rollout.TestAnswer{ID: run.ID}
-		answer.Passed, answer.Detail = try(ctx, run)
+		answer.Passed, answer.Detail = r.safely(ctx, try, run)
 		if r.ctx.Err() != nil {
 			return
 		}
@@ -90,6 +94,19 @@ func (r *Runner) Start(_ context.Context, run rollout.TestRun) error {
 		r.host.Ended()
 	})
 	return nil
+}
+
+// safely keeps a panic to the run that it was about: in a goroutine of its own it
+// would end everything. A run over which we made a mistake has not passed.
+func (r *Runner) safely(ctx context.Context, try Try, run rollout.TestRun) (passed bool, detail string) {
+	defer func() {
+		if v := recover(); v != nil {
+			passed, detail = false, "this version of Serin made a mistake over it; its log says more"
+			r.host.Log.Error("a mistake of this version of Serin over a test: it counts as failed", "test", run.Name, "run", run.ID,
+				"what", fmt.Sprint(v), "stack", string(debug.Stack()))
+		}
+	}()
+	return try(ctx, run)
 }
 
 // Answers implements engine.Tests.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -35,6 +36,31 @@ func host(work *sync.WaitGroup, timeout time.Duration, try hook.Try) hook.Host {
 		How:   func(string, v1alpha1.Test) (hook.Try, error) { return try, nil },
 		Go:    work.Go,
 		Ended: func() {},
+		Log:   slog.New(slog.DiscardHandler),
+	}
+}
+
+// A mistake of ours over a test is that test's: it has not passed, and the stack
+// is in the log.
+func TestAPanicIsAFailedTest(t *testing.T) {
+	var work sync.WaitGroup
+	var logged strings.Builder
+	h := host(&work, time.Hour, func(context.Context, rollout.TestRun) (bool, string) {
+		var none []string
+		return none[0] == "", ""
+	})
+	h.Log = slog.New(slog.NewTextHandler(&logged, nil))
+	r := hook.New(context.Background(), h)
+	if err := r.Start(context.Background(), rollout.TestRun{ID: "1", Name: "smoke"}); err != nil {
+		t.Fatal(err)
+	}
+	work.Wait()
+	got, err := r.Answers(context.Background())
+	if err != nil || len(got) != 1 || got[0].Passed || !strings.Contains(got[0].Detail, "its log says more") {
+		t.Errorf("%+v, %v", got, err)
+	}
+	if !strings.Contains(logged.String(), "index out of range") || !strings.Contains(logged.String(), "hook_test.go") {
+		t.Errorf("logged %q, want the stack", logged.String())
 	}
 }
 
