@@ -81,7 +81,7 @@ func (p currentSamples) Look(ctx context.Context, stable, canary rollout.Revisio
 // History implements engine.Historian.
 func (p currentSamples) History(ctx context.Context, stable rollout.Revision) ([]engine.Moment, error) {
 	if _, known := p.a.pods.list(); !known {
-		return nil, nil
+		return nil, engine.ErrUnchanged // they are listed from when a canary comes
 	}
 	return p.a.samples.History(ctx, stable)
 }

@@ -326,9 +326,11 @@ func (e *Engine) observe(ctx context.Context) (obs rollout.Observation, seen *Sa
 			}
 			if h := e.historian(); h != nil {
 				// Once: what nobody can tell is learnt while the canary waits.
-				e.learned = canary
 				ctx, cancel := context.WithTimeout(ctx, e.opts.ReadTimeout/2) // the look needs the rest
-				past, _ = keep(h.History(ctx, stable))
+				var err error
+				if past, err = keep(h.History(ctx, stable)); !errors.Is(err, ErrUnchanged) {
+					e.learned = canary
+				}
 				cancel()
 			}
 			s, err := keep(p.Look(ctx, stable, canary))

@@ -18,10 +18,15 @@ type archive struct {
 	*enginetest.Samples
 	past  []engine.Moment
 	fails bool
+	late  int // so often it cannot be said yet
 	asked []rollout.Revision
 }
 
 func (a *archive) History(_ context.Context, stable rollout.Revision) ([]engine.Moment, error) {
+	if a.late > 0 {
+		a.late--
+		return nil, engine.ErrUnchanged
+	}
 	a.asked = append(a.asked, stable)
 	if a.fails {
 		return nil, errors.New("away")
@@ -33,10 +38,13 @@ func (a *archive) History(_ context.Context, stable rollout.Revision) ([]engine.
 // rest it is nobody's business, and later it would wipe out what is known of the
 // canary. Where it cannot be had, nothing is held up.
 func TestHistoryIsAskedOnceForEachCanary(t *testing.T) {
-	for name, fails := range map[string]bool{"There": false, "Away": true} {
+	for name, fails := range map[string]bool{"There": false, "Away": true, "Late": false} {
 		t.Run(name, func(t *testing.T) {
 			r := newRun(t, good)
 			a := &archive{Samples: r.world.Samples, fails: fails}
+			if name == "Late" {
+				a.late = 1
+			}
 			for i := range 120 {
 				a.past = append(a.past, engine.Moment{At: start.Add(time.Duration(i-120) * 15 * time.Second), Pods: []analysis.Pod{
 					{Name: "v1-a", Started: start.Add(-time.Hour), Requests: float64(i) * 100, Errors: float64(i) * 3, Has: analysis.HasRequests | analysis.HasErrors},
@@ -61,7 +69,7 @@ func TestHistoryIsAskedOnceForEachCanary(t *testing.T) {
 				t.Fatalf("asked at rest: %v", a.asked)
 			}
 			blank := must(r.engine.Evidence())
-			deploy(v2)(r.world)
+			deploy(v2, func(v *enginetest.Version) { v.StartsIn = 5 * time.Second })(r.world)
 			learnt := false
 			r.until(time.Minute, "v2 has half, seen live", func(res engine.Result) bool {
 				learnt = learnt || res.Loaded != nil && !bytes.Equal(res.Loaded.Evidence, blank)

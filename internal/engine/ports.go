@@ -106,7 +106,8 @@ type Chooser interface {
 // moments before this one, oldest first, under the names that Look gives them;
 // none where the source that Choose gave has nothing to tell. It is asked once
 // for each canary, before that has any traffic, so that the judge knows then how
-// unlike the pods are and need not learn it while users wait.
+// unlike the pods are and need not learn it while users wait. Where it cannot be
+// said yet, the error is [ErrUnchanged], and it is asked again.
 type Historian interface {
 	History(ctx context.Context, stable rollout.Revision) ([]Moment, error)
 }
