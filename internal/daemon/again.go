@@ -250,6 +250,9 @@ func Check(o Options) error {
 	if err := d.firstDocuments(); err != nil {
 		return err
 	}
+	if err := d.readableStates(context.Background()); err != nil {
+		return err
+	}
 	_, err = d.openTLS()
 	return err
 }

@@ -56,7 +56,7 @@ type app struct {
 
 	compared   bool                        // the state knows weights of the files, which an edit can be told from
 	unreadable error                       // why it is held back: its saved state cannot be read
-	trouble    standing_.Trouble           // of the passes
+	trouble    httpapi.Trouble             // of the passes
 	unrouted   error                       // why the route of the documents is not in force
 	named      map[string]rollout.Revision // whom the route in force means by a label
 	replies    map[string]*httpapi.Answer  // what became of commands, by id; nil: not known yet

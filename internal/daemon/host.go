@@ -46,6 +46,9 @@ func (d *Daemon) Command(ctx context.Context, ref httpapi.Ref, c rollout.Command
 	if err != nil {
 		return httpapi.Answer{}, err
 	}
+	if err := a.refused(c.Verb); err != nil {
+		return httpapi.Answer{}, err
+	}
 	c.ID = cmp.Or(c.ID, rand.Text())
 	ctx, cancel := context.WithTimeout(ctx, commandPatience)
 	defer cancel()

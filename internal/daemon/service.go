@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/serin-dev/serin/internal/httpapi"
 )
 
 // notify tells the service manager, where there is one. It is told again and
@@ -72,7 +74,9 @@ func (d *Daemon) status() string {
 	var parts []string
 	for _, v := range views {
 		part := fmt.Sprintf("%s: %s", v.Name, v.Phase)
-		if v.Canary != nil {
+		if httpapi.Unreadable(v) {
+			part = v.Name + ": its saved state cannot be read"
+		} else if v.Canary != nil {
 			part += fmt.Sprintf(" %s at %s", v.Canary.Version, v.WeightSet)
 		} else if v.Stable != nil {
 			part += " on " + v.Stable.Version

@@ -97,10 +97,10 @@ func (a *app) whyNotReady(res engine.Result) string {
 // for.
 func (a *app) answers() (can, hopeless bool) {
 	a.mu.Lock()
-	s := a.seen
+	s, held := a.seen, a.unreadable
 	a.mu.Unlock()
 	if s == nil || !s.result.Decided && s.err == nil {
-		return false, false
+		return false, held != nil
 	}
 	if !s.result.Decided { // what was saved, or declared, is in force
 		for _, replicas := range a.versions.Replicas() {

@@ -17,8 +17,11 @@ type Pass struct {
 	Seen     rollout.Observation
 	Decision rollout.Decision
 	Time     time.Time
-	Trouble  standing.Trouble // of the passes; none: the zero Trouble
+	Trouble  Trouble // of the passes; none: the zero Trouble
 }
+
+// Trouble is what passes in a row have ended with.
+type Trouble = standing.Trouble
 
 // BuildView says what one pass looks like to people. It is pure.
 func BuildView(p Pass) RolloutView {

@@ -64,6 +64,9 @@ func (e *DamagedError) Error() string {
 	return fmt.Sprintf("the state file %s %s. %s", e.Path, e.Why, e.Remedy)
 }
 
+// Unwrap says that trying again does not help.
+func (e *DamagedError) Unwrap() error { return engine.ErrRefused }
+
 // Load reads the stored copy. A file that is not there is an empty Saved.
 func (s *Store) Load(ctx context.Context) (engine.Saved, error) {
 	if err := ctx.Err(); err != nil {
