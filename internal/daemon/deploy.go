@@ -24,6 +24,16 @@ import (
 // messages: the folder's own files have no slash.
 const deployedPrefix = "serin deploy/"
 
+// deployedByCommand reports whether a version is in no file of the folder.
+func deployedByCommand(a manifest.App, label string) bool {
+	for _, v := range a.Versions {
+		if v.Label == label {
+			return strings.HasPrefix(v.File, deployedPrefix)
+		}
+	}
+	return false
+}
+
 // readDeployed gives the documents that were deployed by command.
 func (d *Daemon) readDeployed() (map[string]string, error) {
 	files, err := readFolder(d.deployDir())
@@ -82,7 +92,11 @@ func (d *Daemon) Deploy(ctx context.Context, ref httpapi.Ref, q httpapi.Deploy) 
 	}
 	deployed[key] = header + string(b)
 	if before == deployed[key] {
-		return httpapi.Deployed{Name: name, File: file, Message: fmt.Sprintf("%s is deployed so already: nothing was changed.", q.Version)}, nil
+		how := "nothing was changed."
+		if a.condemned(p, q.Version) {
+			how += fmt.Sprintf(" It was taken back and gets no traffic: `serin retry %s --revision %s` tries it again, where nothing newer was taken back.", p.name, q.Version)
+		}
+		return httpapi.Deployed{Name: name, File: file, Message: fmt.Sprintf("%s is deployed so already: %s", q.Version, how)}, nil
 	}
 	folder := d.folderInForce()
 	with := maps.Clone(folder)
@@ -170,6 +184,23 @@ func (a *app) model(p plan, q httpapi.Deploy) (manifest.Version, string, error) 
 		return manifest.Version{}, "", &httpapi.Refusal{Why: fmt.Sprintf("%s has no version in the folder to make another one after: add a Deployment first", p.name)}
 	}
 	return *best, p.doc.Label, nil
+}
+
+// condemned reports whether the version, as it is wanted now, was taken back.
+func (a *app) condemned(p plan, label string) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.seen == nil {
+		return false
+	}
+	for _, r := range a.seen.result.State.FailedRevisions() {
+		for _, w := range p.wanted {
+			if w.Label == label && r.Label() == label && r.Hash() == w.Hash {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 func fileOf(a manifest.App) string {

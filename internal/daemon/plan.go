@@ -75,6 +75,9 @@ func planOf(a manifest.App, cwd string) (plan, error) {
 		}
 	}
 	for _, f := range a.Findings {
+		if f.Level == manifest.Warn && deployedByCommand(a, f.Version) {
+			continue // there is no file of it that could be completed
+		}
 		p.findings = append(p.findings, rollout.Finding{Level: rollout.Level(f.Level), What: f.What, Remedy: f.Remedy})
 	}
 	for _, s := range p.spec.Steps {
