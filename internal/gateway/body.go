@@ -117,6 +117,13 @@ func (x *exchange) beginUpload(c *conn) *upload {
 	}
 	go func() {
 		defer close(u.done)
+		defer func() { // in a goroutine of its own it would end everything
+			if v := recover(); v != nil {
+				x.g.mistakes.say(x.g.o.Logger, "a body that is sent while it is read", v)
+				u.err = errors.New("the body could not be sent")
+				c.nc.SetDeadline(aborted)
+			}
+		}()
 		if u.start != nil && !<-u.start {
 			u.err = errors.New("the body was not asked for")
 			return

@@ -105,6 +105,7 @@ type Gateway struct {
 	swept    chan struct{} // closed when it has ended
 	upgraded sync.WaitGroup
 	mirrors  *mirrors
+	mistakes mistakes
 }
 
 // New makes a Gateway with an empty table: every request is answered with 404

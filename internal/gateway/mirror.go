@@ -88,6 +88,12 @@ func (x *exchange) mirror() {
 		go func() {
 			defer x.g.mirrors.end()
 			defer e.release()
+			defer func() { // in a goroutine of its own it would end everything
+				if v := recover(); v != nil {
+					x.g.mistakes.say(x.g.o.Logger, "a copy", v)
+					e.counters.mirrorErrors.Add(1)
+				}
+			}()
 			x.g.copyTo(e, b, x.r.Method)
 		}()
 	}

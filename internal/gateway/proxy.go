@@ -53,6 +53,7 @@ type result struct {
 
 // ServeHTTP routes one request.
 func (g *Gateway) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	defer g.cutShort()
 	if c := frontOf(r.Context()); c != nil {
 		r.TLS = c.secured()
 	}
