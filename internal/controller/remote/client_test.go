@@ -500,27 +500,6 @@ func TestMay(t *testing.T) {
 	}
 }
 
-// Host shows what the cluster has, and forgets what is gone.
-func TestHost(t *testing.T) {
-	s, c := newServer(t)
-	s.put(someDoc(t, "my-app"))
-	h := NewHost(c, httpapi.Info{Version: "test"})
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error)
-	go func() { done <- h.Run(ctx) }()
-	if _, _, err := h.Next(t.Context(), httpapi.Cursor{}); err != nil {
-		t.Fatal(err)
-	}
-	if v, err := h.Get(t.Context(), httpapi.Ref{Namespace: "shop", Name: "my-app"}); err != nil || v.Name != "my-app" {
-		t.Errorf("%+v, %v", v, err)
-	}
-	if _, err := h.Deploy(t.Context(), httpapi.Ref{}, httpapi.Deploy{}); !errors.As(err, new(*httpapi.Refusal)) {
-		t.Errorf("%v", err)
-	}
-	cancel()
-	<-done
-}
-
 // A kubeconfig says where, who and which namespace, as kubectl reads it.
 func TestConnect(t *testing.T) {
 	dir := t.TempDir()

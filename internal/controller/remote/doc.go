@@ -7,7 +7,6 @@
 // A [Client] has a person's own rights, as their kubeconfig gives them. It
 // makes of a Rollout object the view that its controller had ([View]), and of a
 // command a RolloutCommand object, and waits for the controller to take it.
-// A [Host] is a client that follows all rollouts, for whoever serves them.
 //
 // # What must stay true
 //
