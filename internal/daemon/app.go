@@ -174,7 +174,7 @@ func (a *app) follow(p plan) error {
 func (a *app) routes() {
 	a.d.routing.Lock()
 	defer a.d.routing.Unlock()
-	if a.living.Err() != nil {
+	if a.living.Err() != nil || a.held() != nil {
 		return
 	}
 	err := a.d.safely(a.route)

@@ -22,8 +22,11 @@
 //
 // # Invariants
 //
-//   - An address that is taken, a document that is not understood at the first
-//     start, or a state that cannot be read is said before any process runs.
+//   - An address that is taken, or a document that is not understood at the first
+//     start, is said before any process runs.
+//   - A state that cannot be read is never taken for nothing: its application does
+//     not run and is not answered, every view says why, and it goes on by itself
+//     once it can be read. The other applications are served.
 //   - Documents that are not understood change nothing: the last good ones stay
 //     in force, across restarts too, and every view says so.
 //   - The gateway accepts no request before the split that the saved state stands

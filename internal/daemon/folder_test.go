@@ -475,40 +475,36 @@ func TestEditedDocumentCountsAtOnce(t *testing.T) {
 	}
 }
 
-// TestDamagedStateIsSaidBeforeAnythingStarts: what cannot be read is never
-// taken for nothing.
-func TestDamagedStateIsSaidBeforeAnythingStarts(t *testing.T) {
+// TestDamagedMemoryIsSaidBeforeAnythingStarts: what cannot be read is never
+// taken for nothing. (The state of one application: held_test.go.)
+func TestDamagedMemoryIsSaidBeforeAnythingStarts(t *testing.T) {
 	t.Parallel()
-	for name, file := range map[string]string{"Rollout": "rollouts/my-app.state", "Memory": "daemon.json"} {
-		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, article(steps+unjudged))
-			w.up()
-			w.open()
-			w.until("my-app", "v1 is adopted", restsOn("v1"))
-			w.down()
-			path := filepath.Join(w.state, file)
-			b, err := os.ReadFile(path)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if err := os.WriteFile(path, b[:len(b)/2], 0o600); err != nil {
-				t.Fatal(err)
-			}
-			w.log.reset()
-			d, err := New(testOptions(w.dir, w.state))
-			if err == nil {
-				err = d.Run(context.Background())
-			}
-			if err == nil || !strings.Contains(err.Error(), path) {
-				t.Errorf("error %v, want the file's name", err)
-			}
-			if strings.Contains(w.log.String(), "replica started") {
-				t.Error("a replica was started")
-			}
-			if after, _ := os.ReadFile(path); len(after) != len(b)/2 {
-				t.Error("the damaged file was overwritten")
-			}
-		})
+	w := newWorld(t, article(steps+unjudged))
+	w.up()
+	w.open()
+	w.until("my-app", "v1 is adopted", restsOn("v1"))
+	w.down()
+	path := filepath.Join(w.state, "daemon.json")
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(path, b[:len(b)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.log.reset()
+	d, err := New(testOptions(w.dir, w.state))
+	if err == nil {
+		err = d.Run(context.Background())
+	}
+	if err == nil || !strings.Contains(err.Error(), path) {
+		t.Errorf("error %v, want the file's name", err)
+	}
+	if strings.Contains(w.log.String(), "replica started") {
+		t.Error("a replica was started")
+	}
+	if after, _ := os.ReadFile(path); len(after) != len(b)/2 {
+		t.Error("the damaged file was overwritten")
 	}
 }
 
