@@ -1,6 +1,8 @@
 package daemon
 
 import (
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -60,5 +62,44 @@ func TestACrashOfAStableWhoseFileIsGoneIsNoLoss(t *testing.T) {
 	v := w.view("my-app")
 	if v.WeightSet != 2500 || decided(v, rollout.EvStableLost) {
 		t.Errorf("weight %v\n%s", v.WeightSet, told(v))
+	}
+}
+
+// What is taken back while nobody of stable can answer keeps its share over a
+// restart too: the process after does not know yet that nobody of stable can, and
+// must not take the traffic from the only ones who answer.
+func TestARollbackThatIsHeldIsHeldOverARestart(t *testing.T) {
+	t.Parallel()
+	broken := filepath.Join(t.TempDir(), "broken")
+	files := article(holding + unjudged)
+	files["01-deployment-v1.yaml"] = deploymentOf("v1", 2, "-exit-if", broken)
+	w := newWorld(t, files)
+	w.up()
+	w.open()
+	w.until("my-app", "v1 is adopted", restsOn("v1"))
+	w.write("04-deployment-v2.yaml", deploymentOf("v2", 2))
+	w.until("my-app", "v2 gets its share", liveAt(2500))
+	w.put(broken)
+	w.crash("my-app", "v1")
+	w.until("my-app", "nobody of v1 is ready", func(v httpapi.RolloutView) bool { return v.Stable.Ready != nil && *v.Stable.Ready == 0 })
+	w.command("my-app", rollout.Command{Verb: rollout.VerbAbort})
+	held := func(v httpapi.RolloutView) bool { return v.Phase == rollout.RollingBack && v.WeightSet == 2500 }
+	w.until("my-app", "v2 is taken back, and keeps its share", held)
+	w.down()
+	w.up()
+	w.open()
+	if got := w.share(50, ""); got["v2"] != 50 {
+		t.Errorf("answers %v, want v2 alone: nobody else can", got)
+	}
+	w.passes("my-app", 3)
+	if v := w.view("my-app"); !held(v) {
+		t.Errorf("%s at %v\n%s", v.Phase, v.WeightSet, told(v))
+	}
+	if err := os.Remove(broken); err != nil {
+		t.Fatal(err)
+	}
+	v := w.until("my-app", "v1 has everything again", restsOn("v1"))
+	if len(v.Condemned) != 1 {
+		t.Errorf("condemned %v", v.Condemned)
 	}
 }

@@ -272,6 +272,33 @@ var hardCases = []hardCase{
 		b.run(2 * time.Second)
 		b.want(b.st.Granted == 0, "not switched")
 	})},
+	{10, "HeldIsHeldWhereNothingIsKnown", "Not to know is no ready pod: a restart in the middle of it does not take the traffic from the only one who answers.", at(5000, func(b *bench) {
+		b.stopped[v1] = true
+		b.w(v1).Ready = 0
+		fail(b)
+		b.run(3 * time.Second)
+		b.phase(RollingBack, 5000)
+		b.w(v1).ReadyKnown, b.w(v2).ReadyKnown = false, false
+		b.run(3 * time.Second)
+		b.phase(RollingBack, 5000)
+		b.w(v2).ReadyKnown = true
+		b.run(3 * time.Second)
+		b.phase(RollingBack, 5000)
+		b.w(v1).ReadyKnown, b.w(v1).Ready = true, 1
+		b.run(2 * time.Second)
+		b.want(b.st.Granted == 0, "not switched")
+	})},
+	{10, "HeldForNobodyIsNotHeld", "Where nobody of the canary is left either, not knowing stable's readiness is the usual case: back.", at(5000, func(b *bench) {
+		b.stopped[v1], b.stopped[v2] = true, true
+		b.w(v1).Ready = 0
+		fail(b)
+		b.run(3 * time.Second)
+		b.phase(RollingBack, 5000)
+		b.w(v1).ReadyKnown = false
+		b.w(v2).Ready = 0
+		b.run(2 * time.Second)
+		b.want(b.st.Granted == 0, "not switched")
+	})},
 	{10, "HeldRollbackLetsTheFixIn", "While it is held, a newer version with a ready pod takes everything, unjudged: nobody else answers well.", at(2500, func(b *bench) {
 		b.stopped[v1] = true
 		b.w(v1).Ready = 0

@@ -821,7 +821,7 @@ func (p *pass) goBack() {
 		return
 	}
 	if st.Granted > 0 {
-		if !p.canZero() {
+		if p.stillHeld() {
 			st.Stalled = fmt.Sprintf("%s should get its traffic back and has no ready replica%s; the split is held until it has.", s, p.whyNot(st.Stable.Revision))
 			p.wait(WaitCapacity, "Stalled: "+st.Stalled)
 			return
@@ -851,6 +851,17 @@ func (p *pass) goBack() {
 	p.rest(e.Result, e.Why, e.By)
 	st.Stalled = stalled
 	p.grant(0, n)
+}
+
+// stillHeld: what is taken back keeps its share until somebody of stable is seen
+// ready. That stable had nobody is decided already, so that not knowing (a
+// restart, a list that failed) changes nothing while the other one may answer.
+func (p *pass) stillHeld() bool {
+	if n, ok := p.ready(p.st.Stable.Revision); ok {
+		return n == 0
+	}
+	n, ok := p.ready(p.st.Canary.Revision)
+	return !ok || n > 0
 }
 
 func (e *Ending) result() Result {
