@@ -315,7 +315,9 @@ func (s *Step) members() []member {
 
 func (c *check) step(p *field.Path, s *Step) {
 	c.exactly(p, s.members()...)
-	if s.Hold != nil && s.Weight == nil && s.Match == nil {
+	// Of a step with none of them, or whose weight cannot be read, that is said
+	// and not that its hold belongs to nothing.
+	if s.Hold != nil && s.Weight == nil && s.Match == nil && (s.Approval != nil || s.Pause != nil || s.Test != nil) {
 		remedy := "it belongs to weight and match"
 		if s.Pause != nil {
 			remedy = "a pause has for: pause: {for: " + s.Hold.String() + "}"

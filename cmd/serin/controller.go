@@ -87,7 +87,7 @@ It runs in the cluster with the rights of its service account, or outside with
 	f.IntVar(&o.Burst, "kube-api-burst", 400, "requests in a moment at most")
 	f.DurationVar(&o.Settle, "settle", 0, "time that a route change needs to be in force, in place of the documents' (default: as they say)")
 	f.DurationVar(&o.Engine.ReadTimeout, "read-timeout", 2*time.Second, "longest wait for one read of a pass")
-	f.StringVar(&o.RecordDir, "record-dir", "", "folder for observation records, which `serin replay` reads (default: none)")
+	f.StringVar(&o.RecordDir, "record-dir", "", "folder for observation records, which serin replay reads (default: none)")
 	f.StringVar(&prom.Address, "prometheus", "", "Prometheus that is asked for figures and for the documents' queries, such as http://prometheus.monitoring:9090 (default: none)")
 	f.StringVar(&prom.CAFile, "prometheus-ca", "", "PEM file of who may sign its certificate")
 	f.StringVar(&prom.CertFile, "prometheus-cert", "", "PEM file of the certificate that is shown to it")

@@ -15,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -56,6 +57,7 @@ func TestScripts(t *testing.T) {
 			"replicas": replicas,
 			"gone":     gone,
 			"replace":  replaceProgram,
+			"leave":    leave,
 		},
 	})
 }
@@ -76,6 +78,86 @@ func code(ts *testscript.TestScript, _ bool, args []string) {
 	}
 	if got != want {
 		ts.Fatalf("exit code %d, want %d", got, want)
+	}
+}
+
+// leave N COMMAND...: runs it, presses Ctrl-C once it talks to a daemon, and
+// wants this exit code. What it said is in "left".
+func leave(ts *testscript.TestScript, _ bool, args []string) {
+	if len(args) < 2 {
+		ts.Fatalf("usage: leave N COMMAND...")
+	}
+	program, err := exec.LookPath(args[1])
+	if err != nil { // the script's own path
+		program = filepath.Join(filepath.SplitList(ts.Getenv("PATH"))[0], args[1])
+	}
+	said, err := os.Create(ts.MkAbs("left"))
+	ts.Check(err)
+	defer said.Close()
+	c := exec.Command(program, args[2:]...)
+	c.Dir, c.Stdout, c.Stderr = ts.MkAbs("."), said, said
+	for _, k := range []string{"PATH", "HOME", "XDG_RUNTIME_DIR", "XDG_STATE_HOME"} {
+		c.Env = append(c.Env, k+"="+ts.Getenv(k))
+	}
+	ts.Check(c.Start())
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	talks := func() bool {
+		fds, _ := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", c.Process.Pid))
+		for _, fd := range fds {
+			if to, _ := os.Readlink(fd); strings.HasPrefix(to, "socket:") {
+				return true
+			}
+		}
+		return false
+	}
+	for end := time.Now().Add(patience); !talks(); time.Sleep(20 * time.Millisecond) {
+		if len(ended) > 0 || time.Now().After(end) {
+			_ = c.Process.Kill()
+			ts.Fatalf("it never talked to a daemon (%v): %s", <-ended, ts.ReadFile("left"))
+		}
+	}
+	ts.Check(c.Process.Signal(os.Interrupt))
+	select {
+	case <-ended:
+	case <-time.After(patience):
+		_ = c.Process.Kill()
+		ts.Fatalf("it goes on after Ctrl-C")
+	}
+	want, err := strconv.Atoi(args[0])
+	ts.Check(err)
+	if got := c.ProcessState.ExitCode(); got != want {
+		ts.Fatalf("exit code %d, want %d: %s", got, want, ts.ReadFile("left"))
+	}
+}
+
+// One wish to end it may come in several copies; only a later one is impatience.
+func TestHurry(t *testing.T) {
+	for name, c := range map[string]struct {
+		after   time.Duration
+		hurried bool
+	}{
+		"TwoCopiesOfOne": {10 * time.Millisecond, false},
+		"AskedAgain":     {3 * time.Second, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				ctx, end := context.WithCancel(context.Background())
+				ends, done := make(chan os.Signal, 1), make(chan struct{})
+				hurried := false
+				go hurry(ctx, ends, done, func() { hurried = true })
+				ends <- syscall.SIGTERM // it ends ctx, and is heard here too
+				end()
+				time.Sleep(c.after)
+				synctest.Wait()
+				ends <- syscall.SIGTERM
+				synctest.Wait()
+				if hurried != c.hurried {
+					t.Errorf("a second signal after %s: hurried %v", c.after, hurried)
+				}
+				close(done)
+			})
+		})
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/activation"
 	systemd "github.com/coreos/go-systemd/v22/daemon"
@@ -23,12 +24,15 @@ import (
 // megabytes (docs/PERFORMANCE.md). $GOGC wins.
 const gcPercent = 400
 
-// up runs the daemon of one machine until ctx ends. A second signal makes it
-// wait for nobody; SIGUSR2 makes it execute its program again.
+// up runs the daemon of one machine until ctx ends. A second signal, a second
+// or more after the first, makes it wait for nobody; SIGUSR2 makes it execute its program again.
 func up(ctx context.Context, o cli.UpOptions) error {
 	again := make(chan os.Signal, 1)
 	signal.Notify(again, syscall.SIGUSR2) // before anything else: unheard, it ends the process
 	defer signal.Stop(again)
+	ends := make(chan os.Signal, 1) // likewise: the second one must find somebody who hears it
+	signal.Notify(ends, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(ends)
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
@@ -64,18 +68,34 @@ func up(ctx context.Context, o cli.UpOptions) error {
 			}
 		}
 	}()
-	go func() {
-		<-ctx.Done()
-		again := make(chan os.Signal, 1)
-		signal.Notify(again, os.Interrupt, syscall.SIGTERM)
-		defer signal.Stop(again)
-		select {
-		case <-again:
-			d.StopNow()
-		case <-done:
-		}
-	}()
+	go hurry(ctx, ends, done, d.StopNow)
 	return d.Run(ctx)
+}
+
+// sameSignal is how long the first signal may take to come in all its copies:
+// timeout(1) sends one to the program and one to its group, and who presses
+// Ctrl-C in a terminal often has a script above that passes it on.
+const sameSignal = time.Second
+
+// hurry calls stop when somebody ends the program a second time.
+func hurry(ctx context.Context, ends <-chan os.Signal, done <-chan struct{}, stop func()) {
+	select {
+	case <-ctx.Done():
+	case <-done:
+		return
+	}
+	first := time.Now()
+	for {
+		select {
+		case <-ends:
+			if time.Since(first) >= sameSignal {
+				stop()
+				return
+			}
+		case <-done:
+			return
+		}
+	}
 }
 
 func daemonOptions(o cli.UpOptions) daemon.Options {

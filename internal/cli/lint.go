@@ -82,7 +82,7 @@ Exit code 1 if a rollout could not start.`,
 					right = fmt.Sprintf("%s in %s right: %s", plural(len(l.names), "Rollout"), plural(len(files), "file"), strings.Join(l.names, ", "))
 				} else {
 					r, l = lintFiles(files, commands)
-					right = fmt.Sprintf("%d versions in %d files are right: %s", l.versions, len(files), strings.Join(l.names, ", "))
+					right = fmt.Sprintf("%s in %s right: %s", plural(l.versions, "version"), plural(len(files), "file"), strings.Join(l.names, ", "))
 				}
 			}
 			if out.json() {

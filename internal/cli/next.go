@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/rollout"
@@ -11,6 +12,14 @@ import (
 // called here: "serin" or "kubectl serin".
 func next(v httpapi.RolloutView, as string) []string {
 	name := httpapi.Ref{Namespace: v.Namespace, Name: v.Name}.String()
+	if v.Paused != "" && v.Stable != nil && v.Phase == rollout.Idle { // it outlives the rollout that it was meant for
+		how := fmt.Sprintf(as+" resume %s   ends the pause: till then a new version waits at 0 %%", name)
+		if strings.Contains(v.Paused, "`suspend: true`") {
+			how = "take `suspend: true` out of the document: till then a new version waits at 0 %"
+		}
+		v.Paused = ""
+		return append([]string{how}, next(v, as)...)
+	}
 	switch {
 	case v.Stable == nil:
 		return []string{fmt.Sprintf(as+" adopt %s --stable VERSION   says which version is the stable one", name)}

@@ -3,7 +3,7 @@ package cli
 import (
 	"crypto/sha256"
 	"encoding/hex"
-	"os"
+	"os/user"
 	"path/filepath"
 )
 
@@ -16,11 +16,19 @@ func (a *app) stateHome() string {
 	if d := a.Env("XDG_STATE_HOME"); filepath.IsAbs(d) {
 		return filepath.Join(d, "serin")
 	}
-	home := a.Env("HOME")
-	if home == "" {
-		home, _ = os.UserHomeDir()
+	return filepath.Join(a.home(), ".local", "state", "serin")
+}
+
+// home is $HOME, or what the system knows of the user where a service manager or
+// a timer gives no $HOME: a relative folder would be another one for every verb.
+func (a *app) home() string {
+	if h := a.Env("HOME"); filepath.IsAbs(h) {
+		return h
 	}
-	return filepath.Join(home, ".local", "state", "serin")
+	if u, err := user.Current(); err == nil && filepath.IsAbs(u.HomeDir) {
+		return u.HomeDir
+	}
+	return "/"
 }
 
 // runDir is where sockets are: $XDG_RUNTIME_DIR/serin, or run beside the states.

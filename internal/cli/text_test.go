@@ -2,6 +2,7 @@ package cli
 
 import (
 	"bytes"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -101,8 +102,9 @@ func views() map[string]httpapi.RolloutView {
 			rollout.Status{Message: "Waiting for alice or bob to approve step 2.", Waiting: rollout.WaitApproval}),
 		"paused": view(paused, rollout.Observation{Workloads: arms(3, 2), Route: split(v2, 500)},
 			rollout.Status{Message: "Paused at 5 %: alice: lunch.", Waiting: rollout.WaitPerson, Paused: "alice: lunch"}),
-		"rolledback": view(back, rollout.Observation{Workloads: arms(3, 0), Route: split(v2, 0)}, rollout.Status{}),
-		"promoted":   view(promoted, rollout.Observation{Workloads: arms(3, 0), Route: split(v2, 0)}, rollout.Status{}),
+		"pausedAtRest": view(promoted, rollout.Observation{Workloads: arms(3, 0), Route: split(v2, 0)}, rollout.Status{Paused: "alice (lunch)"}),
+		"rolledback":   view(back, rollout.Observation{Workloads: arms(3, 0), Route: split(v2, 0)}, rollout.Status{}),
+		"promoted":     view(promoted, rollout.Observation{Workloads: arms(3, 0), Route: split(v2, 0)}, rollout.Status{}),
 		"neverready": view(never, rollout.Observation{
 			Workloads: arms(3, 2), Route: split(v3, 0),
 			Findings: []rollout.Finding{{Level: rollout.Warn, What: "v3 shares its ConfigMap with v1.", Remedy: "give each its own"}},
@@ -308,6 +310,10 @@ func TestPaths(t *testing.T) {
 	}
 	if s := a.stateDir("/srv/shop"); !strings.HasPrefix(s, "/s/serin/") {
 		t.Errorf("state %s", s)
+	}
+	clear(env) // as under a timer or a service manager
+	if s, d := a.socketPath("/srv/shop", "x"), a.stateDir("/srv/shop"); !filepath.IsAbs(s) || !filepath.IsAbs(d) {
+		t.Errorf("without HOME: socket %s, state %s: they would be others for a verb in another folder", s, d)
 	}
 	long := strings.Repeat("a-very-long-folder-name", 10)
 	if s := a.socketPath("/srv/"+long, "x"); len(s) > 60 {

@@ -32,7 +32,7 @@ is released again, say the whole revision (v2@6f1c2a9b), or with --since how lon
 ago it can have ended at the most.
 
 Exit codes: 0 promoted, 1 a person is needed or the version was replaced,
-2 rolled back, 3 not at an end in time, 4 waits for approval.`,
+2 rolled back, 3 not at an end in time, or left before, 4 waits for approval.`,
 		Args:              cobra.MaximumNArgs(1),
 		ValidArgsFunction: a.names,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -80,7 +80,10 @@ Exit codes: 0 promoted, 1 a person is needed or the version was replaced,
 				}
 				return exit(end.code)
 			})
-			if timeout > 0 && errors.Is(err, context.DeadlineExceeded) { // the host did not even answer
+			switch {
+			case cmd.Context().Err() != nil: // Ctrl-C
+				return &Exit{Code: httpapi.ExitTimeout, Err: errors.New("left before the end")}
+			case timeout > 0 && errors.Is(err, context.DeadlineExceeded): // the host did not even answer
 				return &Exit{Code: httpapi.ExitTimeout, Err: err}
 			}
 			return err

@@ -79,8 +79,13 @@ func printWhy(w io.Writer, v httpapi.RolloutView, e rollout.Event, as string) {
 	}
 	fmt.Fprintln(w, oneLine(fmt.Sprintf("%s%s  %s  by %s  (decision #%d%s)", words(e.What), of, e.At.Local().Format("2006-01-02 15:04:05"), e.By, e.N, sinceStep(v, e))))
 	line := func(s string) { fmt.Fprintln(w, "  "+oneLine(s)) }
-	if e.From != "" || e.To != "" {
-		line(fmt.Sprintf("from %s to %s", orNone(e.From), orNone(e.To)))
+	switch {
+	case e.From != "" && e.To != "":
+		line(fmt.Sprintf("from %s to %s", e.From, e.To))
+	case e.From != "":
+		line("from " + e.From)
+	case e.To != "":
+		line("to " + e.To)
 	}
 	line(e.Why)
 	for _, s := range figureLines(e.Figures) {
@@ -112,13 +117,6 @@ func printWhy(w io.Writer, v httpapi.RolloutView, e rollout.Event, as string) {
 	for _, s := range next(v, as) {
 		line("next: " + s)
 	}
-}
-
-func orNone(s string) string {
-	if s == "" {
-		return "none"
-	}
-	return s
 }
 
 // words tells a reason's words apart: RolledBack is ROLLED BACK.

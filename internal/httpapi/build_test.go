@@ -162,7 +162,8 @@ func TestShort(t *testing.T) {
 	for d, want := range map[time.Duration]string{
 		0: "0s", time.Minute: "1m", 90 * time.Second: "1m30s", time.Hour: "1h", 90 * time.Minute: "1h30m",
 		1500 * time.Millisecond: "1.5s", 30 * time.Millisecond: "30ms", 10 * time.Second: "10s", 20 * time.Minute: "20m",
-		61*time.Minute + 234*time.Millisecond: "1h1m",
+		61*time.Minute + 234*time.Millisecond: "1h1m", 122354577 * time.Nanosecond: "122ms", 4472343 * time.Nanosecond: "4ms",
+		999600 * time.Microsecond: "1s", 500 * time.Microsecond: "500µs",
 	} {
 		if got := Short(d); got != want {
 			t.Errorf("%v: %q, want %q", d, got, want)

@@ -14,6 +14,8 @@ func Short(d time.Duration) string {
 		d = d.Round(time.Second)
 	} else if d >= time.Second {
 		d = d.Round(100 * time.Millisecond)
+	} else if d >= time.Millisecond {
+		d = d.Round(time.Millisecond)
 	}
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
