@@ -149,7 +149,13 @@ func lastSplit(spec rollout.Spec, st rollout.State) rollout.Traffic {
 	if d.Traffic != nil && d.Traffic.N == st.TrafficN && d.Traffic.Weight == st.Granted {
 		return *d.Traffic
 	}
-	return rollout.Traffic{N: st.TrafficN, Stable: st.Stable.Revision, Canary: st.Canary.Revision, Weight: st.Granted}
+	weight := st.Granted
+	if st.LiveAt.IsZero() {
+		// It may never have been in force, and who could carry it then has to be
+		// there again first.
+		weight = min(weight, st.Confirmed)
+	}
+	return rollout.Traffic{N: st.TrafficN, Stable: st.Stable.Revision, Canary: st.Canary.Revision, Weight: weight}
 }
 
 // follow takes what the documents say now: versions, route, policy. Everything

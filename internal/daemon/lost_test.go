@@ -7,9 +7,11 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/serin-dev/serin/internal/httpapi"
 	"github.com/serin-dev/serin/internal/rollout"
+	"github.com/serin-dev/serin/internal/store/file"
 	"github.com/serin-dev/serin/internal/workload/process"
 )
 
@@ -101,5 +103,53 @@ func TestARollbackThatIsHeldIsHeldOverARestart(t *testing.T) {
 	v := w.until("my-app", "v1 has everything again", restsOn("v1"))
 	if len(v.Condemned) != 1 {
 		t.Errorf("condemned %v", v.Condemned)
+	}
+}
+
+// A share that was decided, and of which nobody knows that it ever was in force,
+// is put in force after a restart once the canary can carry it, and not before.
+func TestAShareThatWasNeverSeenInForceWaitsForCapacity(t *testing.T) {
+	t.Parallel()
+	flag := filepath.Join(t.TempDir(), "go-on")
+	w := newWorld(t, article(strings.Replace(holding, "- {approval: {}}", "- {weight: 50%, hold: 1h}", 1)+unjudged))
+	w.put(flag)
+	w.up()
+	w.open()
+	w.until("my-app", "v1 is adopted", restsOn("v1"))
+	w.write("04-deployment-v2.yaml", deploymentOf("v2", 2, "-wait-for", flag))
+	w.until("my-app", "v2 has 50 %", liveAt(5000))
+	w.down()
+	if err := os.Remove(flag); err != nil {
+		t.Fatal(err)
+	}
+	store, err := file.Open(filepath.Join(w.state, "rollouts", "my-app.state"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved, err := store.Load(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	saved.State.Confirmed, saved.State.LiveAt = 2500, time.Time{} // as if killed between saving and applying
+	if _, err := store.Save(t.Context(), saved); err != nil {
+		t.Fatal(err)
+	}
+	w.up()
+	w.open()
+	weight := func() rollout.Weight {
+		route, err := w.d.app("my-app").router.Observe(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return route.Weights[w.view("my-app").Canary.Revision]
+	}
+	w.passes("my-app", 3)
+	if got := weight(); got != 2500 {
+		t.Errorf("%v is in force, and nobody of v2 is ready; want the 25 %% that were seen", got)
+	}
+	w.put(flag)
+	w.until("my-app", "v2 has 50 %", liveAt(5000))
+	if got := weight(); got != 5000 {
+		t.Errorf("%v is in force, want 50 %%", got)
 	}
 }
