@@ -154,11 +154,12 @@ type Daemon struct {
 	loading sync.Mutex // one change of the documents at a time
 	routing sync.Mutex // one change of a route at a time, so that none is undone by an older one
 
-	mu      sync.Mutex
-	apps    map[string]*app
-	folder  map[string]string    // files of the last good set
-	problem error                // why the folder as it is now is not in force
-	absent  map[string]time.Time // apps whose documents have gone, and when
+	mu          sync.Mutex
+	apps        map[string]*app
+	folder      map[string]string    // files of the last good set
+	uncertified map[string]string    // hosts without a certificate, and why
+	problem     error                // why the folder as it is now is not in force
+	absent      map[string]time.Time // apps whose documents have gone, and when
 }
 
 // New checks everything that can be checked and takes the addresses. Nothing

@@ -7,16 +7,20 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/caddyserver/certmagic"
 	"go.uber.org/zap"
 
 	"github.com/serin-dev/serin/internal/gateway"
+	"github.com/serin-dev/serin/internal/rollout"
 )
 
 // TLS says how users' requests come encrypted; the zero TLS: not at all.
@@ -63,6 +67,7 @@ func (t TLS) validate() error {
 // front is what encrypts.
 type front struct {
 	config *tls.Config
+	files  *gateway.Certificates // nil: ACME
 	magic  *certmagic.Config // nil: files
 	issuer *certmagic.ACMEIssuer
 	cache  *certmagic.Cache
@@ -81,7 +86,7 @@ func (d *Daemon) openTLS() (*front, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &front{config: certs.Config()}, nil
+		return &front{config: certs.Config(), files: certs}, nil
 	}
 	var roots *x509.CertPool
 	if t.ACME.RootFile != "" {
@@ -103,6 +108,7 @@ func (d *Daemon) openTLS() (*front, error) {
 		Logger:  zap.NewNop(),
 		OnEvent: func(_ context.Context, event string, data map[string]any) error {
 			tell(d.log, event, data)
+			d.certified(event, data)
 			return nil
 		},
 	})
@@ -122,6 +128,46 @@ func tell(log *slog.Logger, event string, data map[string]any) {
 	case "cert_failed":
 		log.Error("no certificate was issued; it is asked for again, with growing pauses", "for", data["identifier"], "err", data["error"])
 	}
+}
+
+// certified notes for whom there is no certificate, so that it is not only in a
+// log when the last one runs out.
+func (d *Daemon) certified(event string, data map[string]any) {
+	d.mu.Lock()
+	who := fmt.Sprint(data["identifier"])
+	switch event {
+	case "cert_obtained":
+		delete(d.uncertified, who)
+	case "cert_failed":
+		if d.uncertified == nil {
+			d.uncertified = map[string]string{}
+		}
+		d.uncertified[who] = oneLine(fmt.Sprint(data["error"]))
+	}
+	d.mu.Unlock()
+	for _, a := range d.allApps() {
+		a.wake()
+	}
+}
+
+// certificateFindings say what is wrong with what users are shown. The caller
+// holds mu.
+func (d *Daemon) certificateFindings() (out []rollout.Finding) {
+	for _, who := range slices.Sorted(maps.Keys(d.uncertified)) {
+		out = append(out, rollout.Finding{
+			Level: rollout.Warn, What: fmt.Sprintf("No certificate for %s could be had, first or anew: %s.", who, strings.TrimRight(d.uncertified[who], ".")),
+			Remedy: "it is asked for again, with growing pauses; the authority has to reach this machine under that name",
+		})
+	}
+	if d.tls != nil && d.tls.files != nil {
+		if err := d.tls.files.Err(); err != nil {
+			out = append(out, rollout.Finding{
+				Level: rollout.Warn, What: "The certificates' files have changed and cannot be read, so users are shown the ones before: " + oneLine(err.Error()) + ".",
+				Remedy: "put them right; they are looked at again with the next connection",
+			})
+		}
+	}
+	return out
 }
 
 // challenged answers an authority that looks whether this is the host that it

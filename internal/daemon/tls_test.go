@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/serin-dev/serin/internal/gateway"
+	"github.com/serin-dev/serin/internal/httpapi"
 )
 
 // selfSigned writes a certificate for a host and gives its pool.
@@ -104,4 +105,45 @@ func TestTLSThatCannotBeIsSaidBeforeAnythingStarts(t *testing.T) {
 			t.Errorf("%+v: %v, want %s", given, err, want)
 		}
 	}
+}
+
+// What is wrong with certificates is said in the views, too: the log is read when
+// the last good one has run out.
+func TestTroubleWithCertificatesIsSaid(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	pair, pool := selfSigned(t, dir, "shop.example")
+	w := newWorld(t, article(unjudged))
+	w.edit = func(o *Options) { o.TLS = TLS{Listen: "127.0.0.1:0", Certs: []gateway.KeyPair{pair}} }
+	w.up()
+	w.open()
+	w.d.certified("cert_failed", map[string]any{"identifier": "api.example", "error": "no route to host"})
+	w.until("my-app", "it is said", func(v httpapi.RolloutView) bool {
+		return finds(v, "No certificate for api.example could be had, first or anew: no route to host.")
+	})
+	w.d.certified("cert_obtained", map[string]any{"identifier": "api.example"})
+	w.until("my-app", "it is said no more", func(v httpapi.RolloutView) bool { return !finds(v, "No certificate for") })
+
+	whole, err := os.ReadFile(pair.CertFile)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tr := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: pool, ServerName: "shop.example"}, DisableKeepAlives: true}
+	says := func(is bool) func(httpapi.RolloutView) bool {
+		return func(v httpapi.RolloutView) bool {
+			if a := get2(&http.Client{Transport: tr}, "https://"+w.d.SecureAddr()+"/echo"); a.err != nil || a.code != 200 {
+				t.Fatalf("%+v", a)
+			}
+			w.d.app("my-app").wake()
+			return finds(v, "The certificates' files have changed and cannot be read") == is
+		}
+	}
+	if err := os.WriteFile(pair.CertFile, whole[:len(whole)/2], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.until("my-app", "files that cannot be read are said", says(true))
+	if err := os.WriteFile(pair.CertFile, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.until("my-app", "they are read again", says(false))
 }

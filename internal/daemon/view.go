@@ -51,7 +51,8 @@ func (a *app) view() (httpapi.RolloutView, bool) {
 
 func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 
-// findings are what is wrong with the documents as they are in the folder.
+// findings are what is wrong with the documents as they are in the folder, and
+// with the certificates.
 func (d *Daemon) findings(app string) []rollout.Finding {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -79,7 +80,7 @@ func (d *Daemon) findings(app string) []rollout.Finding {
 	if _, absent := d.absent[app]; absent {
 		out = append(out, d.absentFinding(app))
 	}
-	return out
+	return append(out, d.certificateFindings()...)
 }
 
 // whyNotReady is the first reason that a version with traffic gives.

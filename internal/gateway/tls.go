@@ -27,6 +27,7 @@ type Certificates struct {
 
 	mu      sync.Mutex
 	checked time.Time
+	err     error // why the files as they are now are not in use
 }
 
 type certificates struct {
@@ -88,6 +89,13 @@ func (c *Certificates) stamps() []fileStamp {
 	return out
 }
 
+// Err is why the files as they were last looked at are not in use; nil: they are.
+func (c *Certificates) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
 // Config shows the certificates.
 func (c *Certificates) Config() *tls.Config {
 	return &tls.Config{MinVersion: tls.VersionTLS12, GetCertificate: c.get}
@@ -116,7 +124,9 @@ func (c *Certificates) check(now time.Time) {
 	old := c.loaded.Load().stamp
 	for i, s := range c.stamps() {
 		if s != old[i] {
-			if err := c.Reload(); err != nil {
+			err := c.Reload()
+			c.err = err
+			if err != nil {
 				c.log.Warn("certificates have changed and cannot be read; the last good ones stay in use", "error", err)
 			}
 			return
