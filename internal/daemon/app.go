@@ -210,7 +210,10 @@ func (a *app) route() error {
 	replicas := a.versions.Replicas()
 	current := meant(entries, replicas)
 	split := declaredSplit(p.declared, current, counts)
-	var instead []*embedded.Router
+	if runs := instead(split, entries); runs != "" {
+		split = map[rollout.Revision]rollout.Weight{runs: rollout.Whole}
+	}
+	var displaced []*embedded.Router
 	for _, old := range a.d.displaced(p) {
 		if old.router.Service() == "" {
 			continue
@@ -218,22 +221,44 @@ func (a *app) route() error {
 		if !answered(split, replicas) {
 			return fmt.Errorf("%s, whose documents are gone, answers for the same Service or host until a replica of %s is ready", old.name, a.name)
 		}
-		instead = append(instead, old.router)
+		displaced = append(displaced, old.router)
 	}
 	route := routeOf(p.doc, current, p.fallback, p.service)
 	route.Shield = a.d.o.Shield
 	// The weights come first: a route without weights would answer nobody.
 	weights := a.router.Declare(split)
-	err := a.router.SetRoute(route, names, instead...)
+	err := a.router.SetRoute(route, names, displaced...)
 	if err == nil {
 		a.mu.Lock()
 		a.named = current
 		a.mu.Unlock()
-		if len(instead) > 0 {
+		if len(displaced) > 0 {
 			a.d.lookAtAbsent()
 		}
 	}
 	return errors.Join(weights, err)
+}
+
+// instead gives whom the documents' weights mean where they send to nobody but
+// versions that were retired here: they are of before that, and count only where
+// the saved state was lost. Meant is whoever has run for longest. Empty: they
+// mean what they say.
+func instead(split map[rollout.Revision]rollout.Weight, entries []versions.Entry) rollout.Revision {
+	var runs rollout.Revision
+	for _, e := range entries {
+		switch {
+		case split[e.Revision] > 0 && !e.Zero && !e.Deleted:
+			return ""
+		case runs == "" && e.Replicas() > 0:
+			runs = e.Revision
+		}
+	}
+	for _, e := range entries {
+		if split[e.Revision] > 0 {
+			return runs
+		}
+	}
+	return ""
 }
 
 // answered says whether somebody who is to get requests can answer them.

@@ -153,3 +153,28 @@ func TestAShareThatWasNeverSeenInForceWaitsForCapacity(t *testing.T) {
 		t.Errorf("%v is in force, want 50 %%", got)
 	}
 }
+
+// A lost state is no way back to a version that was retired long since: the
+// weights in the files are of before that, and say nothing of who is stable now.
+func TestALostStateDoesNotBringTheRetiredBack(t *testing.T) {
+	t.Parallel()
+	w, l := atHold(t)
+	v := w.view("my-app")
+	w.command("my-app", rollout.Command{Verb: rollout.VerbApprove, Revision: v.Canary.Revision})
+	w.until("my-app", "v1 is retired", func(v httpapi.RolloutView) bool { return decided(v, rollout.EvRetired) })
+	l.end()
+	w.down()
+	if err := os.Remove(filepath.Join(w.state, "rollouts", "my-app.state")); err != nil {
+		t.Fatal(err)
+	}
+	w.up()
+	w.open()
+	if got := w.share(50, ""); got["v2"] != 50 {
+		t.Errorf("answers %v, want v2 alone", got)
+	}
+	w.until("my-app", "v2 is adopted", restsOn("v2"))
+	w.passes("my-app", 3)
+	if v := w.view("my-app"); !restsOn("v2")(v) {
+		t.Errorf("%s on %s\n%s", v.Phase, v.Stable.Revision, told(v))
+	}
+}
