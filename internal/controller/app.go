@@ -422,7 +422,13 @@ func (p currentWorkloads) Observe(ctx context.Context) (rollout.Workloads, error
 	return p.a.workloads.Observe(ctx)
 }
 
+// Apply takes nothing away for a process that may not lead any more: one that
+// was stopped between its look and this write would take what another one has
+// sent the users back to since, and a count that is as it was does not tell it.
 func (p currentWorkloads) Apply(ctx context.Context, want []rollout.Scale) error {
+	if slices.ContainsFunc(want, func(s rollout.Scale) bool { return s.Zero || s.Delete }) && !p.a.c.holdsLease() {
+		return errors.New("the lease was not renewed in time, so nothing is taken away")
+	}
 	return p.a.workloads.Apply(ctx, want)
 }
 

@@ -8,7 +8,9 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
@@ -205,4 +207,68 @@ func TestTwins(t *testing.T) {
 			t.Errorf("%d: %v, want %v", i, got, c.want)
 		}
 	}
+}
+
+// An autoscaler keeps its raised minimum for a while after the traffic came
+// back, and has it no longer than the Rollout is there.
+func TestAnAutoscalerHasItsMinimumBackInTime(t *testing.T) {
+	for name, gone := range map[string]bool{"AtRest": false, "Deleted": true} {
+		t.Run(name, func(t *testing.T) {
+			bubble(t, func(w *world) {
+				w.must(w.api.Create(context.Background(), &autoscalingv2.HorizontalPodAutoscaler{
+					ObjectMeta: metav1.ObjectMeta{Name: "one", Namespace: ns, UID: "one"},
+					Spec: autoscalingv2.HorizontalPodAutoscalerSpec{
+						MinReplicas: new(int32(1)), MaxReplicas: 10,
+						ScaleTargetRef: autoscalingv2.CrossVersionObjectReference{APIVersion: "apps/v1", Kind: "Deployment", Name: "my-app-v1"},
+					},
+				}))
+				least := func() int32 {
+					h := &autoscalingv2.HorizontalPodAutoscaler{}
+					w.must(w.api.Get(context.Background(), types.NamespacedName{Namespace: ns, Name: "one"}, h))
+					return *h.Spec.MinReplicas
+				}
+				w.canary()
+				w.command(v1alpha1.VerbAbort)
+				w.until("v2 is taken back", w.idle)
+				w.during(time.Minute, func() {
+					if n := least(); n != 3 {
+						t.Fatalf("a moment after v1 got everything again its autoscaler may go down to %d", n)
+					}
+				})
+				if gone {
+					w.must(w.api.Delete(context.Background(), w.rollout()))
+					w.until("the Rollout is gone", func() bool {
+						return apierrors.IsNotFound(w.api.Get(context.Background(), w.key(), &v1alpha1.Rollout{}))
+					})
+				} else {
+					w.during(2*time.Minute, func() {})
+					if f := w.rollout().Finalizers; len(f) != 0 {
+						t.Errorf("finalizers %v, and nothing is owed", f)
+					}
+				}
+				if n := least(); n != 1 {
+					t.Errorf("the minimum is %d, and its author's was 1", n)
+				}
+			})
+		})
+	}
+}
+
+// A process that was stopped for longer than the lease lasts, in the middle of a
+// pass, takes no version away: by now users may have been sent back to it.
+func TestNothingIsTakenAwayWithoutTheLease(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.edit(func(d *v1alpha1.Rollout) { d.Spec.Promotion.RetireAfter = &v1alpha1.Duration{Duration: time.Minute} })
+		w.canary()
+		w.until("v2 is stable", func() bool { return w.idle() && w.stable() == "v2" })
+		w.c.began, w.c.o.LeaderElect = time.Now(), true
+		w.c.renewed.Store(1)
+		w.during(2*time.Minute, func() {
+			if n := w.replicas("my-app-v1"); n != 3 {
+				t.Fatalf("v1 has %d replicas", n)
+			}
+		})
+		w.c.o.LeaderElect = false
+		w.until("v1 is retired", func() bool { return w.replicas("my-app-v1") == 0 })
+	})
 }

@@ -263,12 +263,21 @@ func (a *app) pass(ctx context.Context, doc *v1alpha1.Rollout, has bool) time.Du
 		if err := a.setFinalizer(ctx, doc, true); err != nil {
 			sooner(soon)
 		}
-	case !res.State.Moves() && has:
+	case !res.State.Moves() && has && !owesMinimum(res):
 		if err := a.setFinalizer(ctx, doc, false); err != nil {
 			sooner(soon)
 		}
 	}
 	return after
+}
+
+// owesMinimum: an autoscaler has not been given its author's minimum back.
+func owesMinimum(res engine.Result) bool {
+	return slices.ContainsFunc(res.State.HPAs, func(h rollout.HPAHold) bool {
+		return slices.ContainsFunc(res.Seen.Workloads.Items, func(w rollout.Workload) bool {
+			return w.Name == h.Name && w.HPA != nil && w.HPA.Name == h.HPA && w.HPA.Min != h.Min
+		})
+	})
 }
 
 // sayInvalid says on the Rollout what is wrong with its newest document.

@@ -612,7 +612,7 @@ func (p *pass) scale() []Scale {
 	}
 	for i := range st.HPAs {
 		h := st.HPAs[i]
-		if p.active() && (h.Name == st.Stable.Name || h.Name == st.Canary.Name) {
+		if p.active() && (h.Name == st.Stable.Name || h.Name == st.Canary.Name) || p.steadies(h) {
 			continue
 		}
 		if w := p.named(h.Name); w != nil && w.HPA != nil && w.HPA.Name == h.HPA && w.HPA.Min != h.Min {
@@ -635,6 +635,29 @@ func (p *pass) scale() []Scale {
 		}
 	}
 	return out
+}
+
+// autoscalerLag is how old the figures may be that an autoscaler goes by.
+const autoscalerLag = 2 * time.Minute
+
+// steadies: the version that has just got everything keeps its raised minimum
+// until its autoscaler can have seen that. It would go by what the pods did
+// before, which after a rollback or an undo is next to nothing, and scale them
+// down under all the traffic.
+func (p *pass) steadies(h HPAHold) bool {
+	st := &p.st
+	if p.active() || p.spec.Deleted || h.Name != st.Stable.Name {
+		return false
+	}
+	if st.LiveAt.IsZero() {
+		return true
+	}
+	until := st.LiveAt.Add(autoscalerLag)
+	if st.LiveAt.After(p.now) || !p.now.Before(until) { // a clock that went back holds nothing for ever
+		return false
+	}
+	p.wakes = append(p.wakes, until)
+	return true
 }
 
 // target is the weight that the canary must be ready for.

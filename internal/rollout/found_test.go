@@ -213,7 +213,7 @@ func TestFoundHPAForgottenOnEdit(t *testing.T) {
 	w.Revision, w.Generation = "v1@other", 2
 	b.run(2 * time.Second)
 	b.say(VerbAbort)
-	b.run(time.Minute)
+	b.run(3 * time.Minute)
 	b.want(b.w("v1@other").HPA.Min == 1, "at rest (%s), min is %d, was 1", b.st.Phase, b.w("v1@other").HPA.Min)
 }
 
@@ -242,7 +242,7 @@ func TestFoundHPAForgottenOnOneLook(t *testing.T) {
 	b.w(v1).HPA = h
 	b.tick(time.Second)
 	b.say(VerbAbort)
-	b.run(time.Minute)
+	b.run(3 * time.Minute)
 	b.want(b.w(v1).HPA.Min == 1, "at rest (%s), min is %d, was 1", b.st.Phase, b.w(v1).HPA.Min)
 }
 
@@ -887,4 +887,40 @@ func TestFoundRefusedIsNotCondemned(t *testing.T) {
 	b.obs.Findings, b.stopped[v2] = nil, false
 	b.w(v2).Ready = 2
 	b.reach(500)
+}
+
+// an autoscaler goes by figures of a minute ago: given its own minimum back the
+// moment that stable has everything again, it scales stable down under it.
+func TestFoundAutoscalerUnderTheTrafficBack(t *testing.T) {
+	b := newBench(t)
+	b.w(v1).HPA = &HPA{Name: "h1", Min: 1, Max: 10, Desired: 3}
+	b.canary(Whole)
+	b.run(5 * time.Minute) // its pods do nothing
+	fail(b)
+	b.tick(time.Second)
+	b.phase(RollingBack, 0)
+	b.obs.Report = good()
+	for b.st.Phase != Idle {
+		b.tick(time.Second)
+	}
+	for range 100 {
+		b.tick(time.Second)
+		b.want(b.w(v1).HPA.Min == 3, "its autoscaler may go down to %d", b.w(v1).HPA.Min)
+	}
+	b.want(!b.d.Wake.IsZero(), "nobody looks again")
+	b.run(2 * time.Minute)
+	b.want(b.w(v1).HPA.Min == 1 && len(b.st.HPAs) == 0 && b.d.Wake.IsZero(), "min %d, held %v, wake %v", b.w(v1).HPA.Min, b.st.HPAs, b.d.Wake)
+}
+
+// a document that goes gives it back at once: nobody would later.
+func TestFoundAutoscalerOfWhoGoes(t *testing.T) {
+	b := newBench(t)
+	b.w(v1).HPA = &HPA{Name: "h1", Min: 1, Max: 10, Desired: 3}
+	b.canary(500)
+	b.say(VerbAbort)
+	b.run(time.Minute)
+	b.want(b.st.Phase == Idle && b.w(v1).HPA.Min == 3, "min %d", b.w(v1).HPA.Min)
+	b.spec.Deleted = true
+	b.run(2 * time.Second)
+	b.want(b.w(v1).HPA.Min == 1, "min %d", b.w(v1).HPA.Min)
 }
