@@ -52,8 +52,17 @@
 //
 // # What Istio does not give
 //
-// There is no receipt. Istiod leaves destinations at 0 out of what it sends to
-// the proxies wherever there is another one. See [Limits] for the whole list.
+//   - There is no receipt: a step counts after the settle time, and the counted
+//     share must not contradict it.
+//   - Istiod leaves destinations at 0 out of what it sends to the proxies wherever
+//     there is another one.
+//   - tcp and tls routes split connections, not requests; a match step has no
+//     effect on them.
+//   - A match step may ask for exact headers, up to three cookies and a path; not
+//     where the route itself matches the path or the cookie header by a regular
+//     expression, nor, for a path, where the route rewrites it.
+//   - A consistent hash keeps a caller on one pod of a version, not on one version.
+//   - Callers without a sidecar or a gateway in their way do not see the split.
 //
 // # Example
 //

@@ -10,19 +10,6 @@ import (
 	"github.com/serin-dev/serin/internal/rollout"
 )
 
-// Limits says what cannot be done on Istio, one sentence each.
-func Limits() []string {
-	return []string{
-		"Istio does not say when a change is in force everywhere: a step counts after the settle time, and the counted share must not contradict it.",
-		"tcp and tls routes split connections, not requests; a match step has no effect on them.",
-		"A match step may ask for exact headers, up to three cookies and a path; not where the route itself matches the path or the cookie header by a regular expression, nor, for a path, where the route rewrites it.",
-		"A consistent hash keeps a caller on one pod of a version, not on one version.",
-		"Delegates in other namespaces are not written.",
-		"Callers without a sidecar or a gateway in their way do not see the split.",
-		"Istiod leaves destinations at weight 0 out of what it sends to the proxies where there is another one.",
-	}
-}
-
 func refuse(what, remedy string, a ...any) rollout.Finding {
 	return rollout.Finding{Level: rollout.Refuse, What: fmt.Sprintf(what, a...), Remedy: remedy}
 }
