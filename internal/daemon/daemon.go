@@ -581,12 +581,12 @@ func (d *Daemon) warn(docs documents) {
 	}
 }
 
-// folderChanged reads the folder again. It asks for another call where it was not
-// the documents that kept them from being put in force: that may pass.
-func (d *Daemon) folderChanged() (again bool) {
+// folderChanged is given what the folder holds now, or why it cannot be read. It
+// asks for another call where it was not the documents that kept them from being
+// put in force: that may pass.
+func (d *Daemon) folderChanged(folder map[string]string, err error) (again bool) {
 	d.loading.Lock()
 	defer d.loading.Unlock()
-	folder, err := readFolder(d.o.Dir)
 	if err == nil {
 		var deployed map[string]string
 		if deployed, err = d.readDeployed(); err == nil {

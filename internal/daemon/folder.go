@@ -84,7 +84,11 @@ func isDocument(name string) bool {
 // watchFolder calls changed after the folder has come to differ from last and
 // is at rest, until ctx ends. A folder that goes and comes back is found again.
 // While changed says so it is called again and again, at pollEvery's pace.
-func watchFolder(ctx context.Context, dir string, last map[string]string, log *slog.Logger, changed func() (again bool)) {
+//
+// Invariant: changed is given what the next look is compared with. Were it to
+// read for itself, it could get what somebody is writing just then, and nobody
+// would notice that the folder is soon as it was.
+func watchFolder(ctx context.Context, dir string, last map[string]string, log *slog.Logger, changed func(files map[string]string, err error) (again bool)) {
 	var events <-chan fsnotify.Event
 	var faults <-chan error
 	w, err := fsnotify.NewWatcher()
@@ -134,7 +138,7 @@ func watchFolder(ctx context.Context, dir string, last map[string]string, log *s
 				continue
 			}
 			last = now
-			if changed() {
+			if changed(now, err) {
 				last = nil
 			}
 		}
