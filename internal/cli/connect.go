@@ -2,7 +2,9 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -35,14 +37,27 @@ func (a *app) daemon(ctx context.Context) (*httpapi.Client, error) {
 		info   httpapi.Info
 	}
 	var alive []daemon
+	var dead []string // and why
+	gone := func(socket string, err error) {
+		var none *httpapi.NotRunning
+		switch {
+		case errors.Is(err, fs.ErrPermission):
+			socket += " (this user may not open it)"
+		case !errors.As(err, &none):
+			socket += fmt.Sprintf(" (%v)", err)
+		}
+		dead = append(dead, socket)
+	}
 	for _, s := range found {
 		c, err := httpapi.Dial(ctx, s)
 		if err != nil {
+			gone(s, err)
 			continue
 		}
 		i, err := c.Info(ctx)
 		if err != nil {
 			c.Close()
+			gone(s, err)
 			continue
 		}
 		alive = append(alive, daemon{s, c, i})
@@ -70,7 +85,7 @@ func (a *app) daemon(ctx context.Context) (*httpapi.Client, error) {
 		return nil, &noDaemon{}
 	}
 	if len(alive) == 0 { // one that was killed leaves its socket: its commands are not for a cluster
-		return nil, fmt.Errorf("no daemon is running for this user (one was: nobody answers on %s): start it with `serin up -f DIR`, name another's socket with --socket or SERIN_SOCKET, or name a cluster with --context, -n or --kubeconfig", strings.Join(found, ", "))
+		return nil, fmt.Errorf("no daemon is running for this user (one was: nobody answers on %s): start it with `serin up -f DIR`, name another's socket with --socket or SERIN_SOCKET, or name a cluster with --context, -n or --kubeconfig", strings.Join(dead, ", "))
 	}
 	var lines []string
 	for _, d := range alive {

@@ -11,6 +11,9 @@ import (
 // next says what a person can do, most useful first. as is how the program is
 // called here: "serin" or "kubectl serin".
 func next(v httpapi.RolloutView, as string) []string {
+	if httpapi.Unreadable(v) {
+		return []string{"do what is said above: it goes on by itself then"}
+	}
 	name := httpapi.Ref{Namespace: v.Namespace, Name: v.Name}.String()
 	if v.Paused != "" && v.Stable != nil && v.Phase == rollout.Idle { // it outlives the rollout that it was meant for
 		how := fmt.Sprintf(as+" resume %s   ends the pause: till then a new version waits at 0 %%", name)

@@ -95,7 +95,14 @@ func views() map[string]httpapi.RolloutView {
 	look := analysis.Report{Verdict: analysis.Undecided, Sentence: "Errors 0 % (0 of 60) against 0.1 % (1 of 1,140) on stable; 43 % of the evidence that takes.", Advance: 0.43, Rollback: 0.02, Figures: figures[:2]}
 	route := split(v2, 500)
 	route.Measured, route.Requests = true, map[rollout.Revision]float64{v1: 1140, v2: 60}
+	denied := httpapi.Pass{
+		Ref: httpapi.Ref{Name: "checkout"}, Spec: rollout.Spec{Steps: steps}, State: progressing, Time: at(100), Seen: rollout.Observation{Workloads: arms(3, 2), Route: split(v2, 500)},
+		Decision: rollout.Decision{Status: rollout.Status{Message: "Step 2 of 3: 25 % to v2; waiting until that is seen in force."}},
+		Trouble:  httpapi.Trouble{What: "applying the split: writing VirtualService my-app-vs: not permitted", Since: at(40), Passes: 9, Person: true},
+	}
 	return map[string]httpapi.RolloutView{
+		"trouble": httpapi.BuildView(denied),
+		"damaged": httpapi.UnreadableView(httpapi.Ref{Name: "checkout"}, rollout.Spec{Steps: steps}, "Nothing of it runs and its users are not answered: the state file checkout.state is torn: it holds 203 of 9961 bytes. The copy before it is whole: `mv checkout.state.prev checkout.state` goes on from there.", at(100)),
 		"progressing": view(progressing, rollout.Observation{Workloads: arms(3, 2), Route: route, Report: look},
 			rollout.Status{Message: "Step 1 of 3: 5 % to v2, held for 3m30s more.", Waiting: rollout.WaitHold, Until: at(310)}),
 		"approval": view(approval, rollout.Observation{Workloads: arms(3, 2), Route: split(v2, 500)},
@@ -127,8 +134,8 @@ func TestWhy(t *testing.T) {
 	for name, v := range views() {
 		t.Run(name, func(t *testing.T) {
 			e, err := decisionFor(v, 0)
-			if name == "unknown" {
-				if err == nil || !strings.Contains(err.Error(), "nothing has been decided") {
+			if want := map[string]string{"unknown": "nothing has been decided", "damaged": "cannot be read. Nothing of it runs"}[name]; want != "" {
+				if err == nil || !strings.Contains(err.Error(), want) {
 					t.Errorf("got %v", err)
 				}
 				return

@@ -47,6 +47,9 @@ func (a *app) why() *cobra.Command {
 // decisionFor finds a decision by its number; 0 finds the newest that says why
 // things are as they are, past those that only carried it out.
 func decisionFor(v httpapi.RolloutView, n int) (rollout.Event, error) {
+	if httpapi.Unreadable(v) {
+		return rollout.Event{}, fmt.Errorf("what was decided about %s cannot be read. %s", v.Name, v.Message)
+	}
 	if len(v.Decisions) == 0 {
 		return rollout.Event{}, fmt.Errorf("nothing has been decided about %s yet", v.Name)
 	}

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
@@ -31,7 +32,11 @@ type NotRunning struct {
 }
 
 func (e *NotRunning) Error() string {
-	return fmt.Sprintf("no daemon answers on %s: start one with `serin up -f DIR`, or name its socket with --socket or SERIN_SOCKET", e.Socket)
+	why := ""
+	if errors.Is(e.Cause, fs.ErrPermission) {
+		why = " for this user, who may not open it"
+	}
+	return fmt.Sprintf("no daemon answers on %s%s: start one with `serin up -f DIR`, or name its socket with --socket or SERIN_SOCKET", e.Socket, why)
 }
 
 func (e *NotRunning) Unwrap() error { return e.Cause }
