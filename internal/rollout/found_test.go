@@ -797,6 +797,17 @@ func TestFoundTwinIsNoVersion(t *testing.T) {
 		b.want(b.st.Stable.Revision == w.Revision && b.st.Phase == Idle && b.count(EvStableChanged) == 1, "what has stable's label serves its users")
 		b.canary(500)
 	})
+	t.Run("InheritsNothing", func(t *testing.T) { // it is behind no Service: a worker
+		b := newBench(t)
+		w := twin(b, v1)
+		w.Ready = 0
+		b.stopped[w.Revision] = true
+		b.add(w)
+		b.drop(v1)
+		b.add(load(v2, 3, b.now))
+		b.run(5 * time.Second)
+		b.want(b.obs.Route.Weights[v2] == Whole, "nobody answers, and v2 has %s", b.obs.Route.Weights[v2])
+	})
 }
 
 // one Deployment whose version label is edited: its old pods answer while the

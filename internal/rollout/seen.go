@@ -116,12 +116,12 @@ func (p *pass) follow(o *Object, stable bool) {
 	}
 }
 
-// heir is the one object that is left under a revision's label: what a route
-// sends there it has by now. Empty where there is none, or more than one.
+// heir is the one object that is left under a revision's label and answers: what
+// a route sends there it has by now. Empty where there is none, or more than one.
 func (p *pass) heir(of Revision) string {
 	name := ""
 	for _, w := range p.obs.Workloads.Items {
-		if w.Revision.Label() != of.Label() || w.Deleting {
+		if w.Revision.Label() != of.Label() || w.Deleting || !w.ReadyKnown || w.Ready == 0 {
 			continue
 		}
 		if name != "" {

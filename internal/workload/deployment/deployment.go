@@ -64,8 +64,9 @@ type Options struct {
 type Workloads struct {
 	o Options
 
-	mu    sync.Mutex
-	known map[types.UID]template
+	mu     sync.Mutex
+	known  map[types.UID]template
+	raised map[types.UID]raise // by autoscaler
 	// may is when the Deployment itself may be tried to be patched again, after
 	// that was not permitted.
 	may time.Time
@@ -84,7 +85,7 @@ func New(o Options) *Workloads {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	return &Workloads{o: o, known: map[types.UID]template{}}
+	return &Workloads{o: o, known: map[types.UID]template{}, raised: map[types.UID]raise{}}
 }
 
 // object is one version's Deployment as far as it matters.
@@ -507,6 +508,13 @@ func (w *Workloads) holdMinimum(ctx context.Context, h *autoscalingv2.Horizontal
 	if has == s.HPAMin {
 		return nil
 	}
+	now := w.o.Now()
+	w.mu.Lock()
+	was, raised := w.raised[h.UID]
+	w.mu.Unlock()
+	if raised && s.HPAMin > has && was.to == s.HPAMin && now.Sub(was.at) < raiseEvery && !now.Before(was.at) {
+		return fmt.Errorf("the minimum of HorizontalPodAutoscaler %s was raised to %d and is %d again%s", h.Name, s.HPAMin, has, ownerOf(h))
+	}
 	note := kept
 	switch {
 	case kept == "" && s.HPAMin > has:
@@ -521,7 +529,34 @@ func (w *Workloads) holdMinimum(ctx context.Context, h *autoscalingv2.Horizontal
 		ops = append(ops, op{"test", "/spec/minReplicas", has}, op{"replace", "/spec/minReplicas", s.HPAMin})
 	}
 	ops = append(ops, annotate(h, HPAMinAnnotation, kept, note)...)
-	return w.send(ctx, h, ops, fmt.Sprintf("setting the minimum of HorizontalPodAutoscaler %s to %d", h.Name, s.HPAMin))
+	err := w.send(ctx, h, ops, fmt.Sprintf("setting the minimum of HorizontalPodAutoscaler %s to %d", h.Name, s.HPAMin))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	delete(w.raised, h.UID)
+	if err == nil && s.HPAMin > has {
+		w.raised[h.UID] = raise{s.HPAMin, now}
+	}
+	return err
+}
+
+// raise is what an autoscaler's minimum was raised to, and when that was tried.
+type raise struct {
+	to int
+	at time.Time
+}
+
+// raiseEvery is how soon a minimum that somebody wrote back is raised again: who
+// does so (KEDA, for one) does it at once, each time.
+const raiseEvery = 10 * time.Second
+
+// ownerOf says who keeps an autoscaler as it is, where that can be told.
+func ownerOf(h *autoscalingv2.HorizontalPodAutoscaler) string {
+	for _, o := range h.OwnerReferences {
+		if o.Controller != nil && *o.Controller {
+			return fmt.Sprintf(": it belongs to %s %s, whose own minimum counts; raise that one, or say capacity.hpa: Ignore", o.Kind, o.Name)
+		}
+	}
+	return ""
 }
 
 // Restore gives autoscalers of the versions the minimum back that their author

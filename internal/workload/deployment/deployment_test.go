@@ -361,6 +361,38 @@ func TestAutoscalersMinimumIsRaisedAndRestored(t *testing.T) {
 	}
 }
 
+// An operator that owns an autoscaler writes the minimum back at once, each time:
+// that is said, with its name, and not answered with a write of ours each time.
+func TestAMinimumThatIsWrittenBack(t *testing.T) {
+	p := newPlace(t)
+	p.make("my-app-v1", "v1", 2)
+	p.autoscaler("my-app-v1", 2, 10)
+	w := p.look("my-app-v1")
+	back := func() {
+		var h autoscalingv2.HorizontalPodAutoscaler
+		p.must(p.c.Get(context.Background(), client.ObjectKey{Namespace: ns, Name: "my-app-v1-hpa"}, &h))
+		h.OwnerReferences = []metav1.OwnerReference{{APIVersion: "keda.sh/v1alpha1", Kind: "ScaledObject", Name: "my-app", UID: "keda", Controller: new(true)}}
+		*h.Spec.MinReplicas = 2
+		p.must(p.c.Update(context.Background(), &h))
+	}
+	raise := func(to int) error {
+		return p.w.Apply(context.Background(), []rollout.Scale{{Revision: w.Revision, Name: w.Name, HPA: w.HPA.Name, HPAMin: to}})
+	}
+	p.must(raise(6))
+	for range 20 {
+		back()
+		if err := raise(6); err == nil || !strings.Contains(err.Error(), "is 2 again: it belongs to ScaledObject my-app") {
+			t.Fatalf("written back, and the error is %v", err)
+		}
+	}
+	if p.writes != 1 {
+		t.Errorf("%d writes", p.writes)
+	}
+	p.must(raise(7)) // another wish is no fight
+	p.must(raise(2)) // nor is its end
+	p.must(raise(7))
+}
+
 // A state that was lost does not leave a minimum raised.
 func TestAForgottenMinimumIsRestored(t *testing.T) {
 	p := newPlace(t)
