@@ -114,3 +114,28 @@ func TestACommitThatSwitchesByReplicasIsARollout(t *testing.T) {
 		t.Errorf("%d requests failed: %v", len(failed), failed[:min(5, len(failed))])
 	}
 }
+
+// A test that was edited while nobody ran it is run as it is now. The one that
+// had begun is nowhere any more.
+func TestATestThatWasEditedWhileDownIsRunAsItIsNow(t *testing.T) {
+	t.Parallel()
+	plan := func(script string) string {
+		first := "      - {weight: 25%, hold: 100ms}\n"
+		return quick(strings.Replace(holding, first, "      - test: {command: [/bin/sh, -c, \""+script+"\"], timeout: 1h}\n"+first, 1) + unjudged)
+	}
+	files := article("")
+	files["05-rollout.yaml"] = plan("while true; do sleep 1; done")
+	w := newWorld(t, files)
+	w.up()
+	w.open()
+	w.until("my-app", "v1 is adopted", restsOn("v1"))
+	w.write("04-deployment-v2.yaml", deploymentOf("v2", 1))
+	w.until("my-app", "v2 is being tested", func(v httpapi.RolloutView) bool { return v.Waiting == rollout.WaitTest })
+	w.down()
+	w.write("05-rollout.yaml", plan("echo the other one"))
+	w.up()
+	v := w.until("my-app", "v2 has 25 %", liveAt(2500))
+	if !slices.ContainsFunc(v.Decisions, func(e rollout.Event) bool { return e.What == rollout.EvTestPassed && e.Why == "the other one" }) {
+		t.Errorf("decisions:\n%s", told(v))
+	}
+}

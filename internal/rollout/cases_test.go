@@ -534,6 +534,26 @@ var hardCases = []hardCase{
 		b.want(b.st.Phase == Idle && b.st.Granted == 0 && len(b.st.FailedRevisions()) == 0, "condemned")
 		b.want(b.st.History[0].Result == Withdrawn, "outcome %s", b.st.History[0].Result)
 	})},
+	{19, "CondemnedAndGoneNeedsNobody", "Who takes the version away that was taken back has done what was asked; it stays condemned.", at(2500, func(b *bench) {
+		b.say(VerbAbort)
+		b.run(10 * time.Second)
+		b.want(b.st.Phase == Idle && strings.Contains(b.d.Status.Stalled, "v2 is condemned"), "stalled %q", b.d.Status.Stalled)
+		b.obs.Workloads.Known = Unknown
+		b.run(2 * time.Second)
+		b.want(strings.Contains(b.d.Status.Stalled, "v2 is condemned"), "a list that failed settled it")
+		b.obs.Workloads.Known = Present
+		b.drop(v2)
+		b.run(2 * time.Second)
+		b.want(b.d.Status.Stalled == "" && len(b.st.FailedRevisions()) == 1, "stalled %q, condemned %v", b.d.Status.Stalled, b.st.FailedRevisions())
+	})},
+	{19, "CondemnedAndDeletedByUs", "With rollback.retire: Delete its absence does not say that nobody asks for it.", at(2500, func(b *bench) {
+		b.spec.RollbackRetire = RetireDelete
+		b.say(VerbAbort)
+		b.run(10 * time.Second)
+		b.drop(v2)
+		b.run(2 * time.Second)
+		b.want(strings.Contains(b.d.Status.Stalled, "v2 is condemned"), "stalled %q", b.d.Status.Stalled)
+	})},
 	{19, "DocumentDeletedInACalmBake", "Everything is on the new version and nothing speaks against it: leave it there.", at(Whole, func(b *bench) {
 		b.spec.Deleted = true
 		b.run(3 * time.Second)

@@ -3,6 +3,7 @@ package rollout
 import (
 	"cmp"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -114,9 +115,13 @@ func (p *pass) edited() {
 	if sameSteps(st.Plan, next) || (len(st.Plan) > 0 && st.Plan[0].ID == editedID(st.Plan[0], next)) {
 		return
 	}
-	cur := Step{Kind: StepWeight, Weight: st.Granted}
+	cur, entered := Step{Kind: StepWeight, Weight: st.Granted}, st.Entered
 	if st.Entered && st.Step < len(st.Plan) {
-		cur = st.Plan[st.Step]
+		if s := st.Plan[st.Step]; s.Kind == StepTest && !p.tested(p.testID(s)) && !slices.ContainsFunc(next, func(n Step) bool { return n.Test == s.Test }) {
+			entered = false // the document does not have this test any more: nobody can run it
+		} else {
+			cur = s
+		}
 	}
 	// What only a person or a test can answer stays in the way, unless it was
 	// passed already.
@@ -144,7 +149,6 @@ func (p *pass) edited() {
 	plan[0].ID = editedID(cur, next)
 	n := p.event(EvStepsChanged, "git", "", "", fmt.Sprintf("the steps were edited: going on from %s with the next one above it.", st.Granted))
 	_ = n
-	entered := st.Entered
 	st.Plan, st.Step, st.Entered = plan, 0, true
 	if !entered && len(plan) > 1 {
 		st.Step, st.Entered = 1, false
