@@ -547,7 +547,7 @@ var hardCases = []hardCase{
 		b.want(b.d.Status.Stalled == "" && len(b.st.FailedRevisions()) == 1, "stalled %q, condemned %v", b.d.Status.Stalled, b.st.FailedRevisions())
 	})},
 	{19, "CondemnedAndDeletedByUs", "With rollback.retire: Delete its absence does not say that nobody asks for it.", at(2500, func(b *bench) {
-		b.spec.RollbackRetire = RetireDelete
+		b.spec.RollbackRetire = Delete
 		b.say(VerbAbort)
 		b.run(10 * time.Second)
 		b.drop(v2)
@@ -578,6 +578,21 @@ var hardCases = []hardCase{
 		b.phase(Progressing, 7500)
 		b.want(len(b.st.Pauses) == 1, "not paused")
 	})},
+	{19, "EditedTestTakesThePlaceOfTheOneBefore", "What the document does not have any more nobody can run: it is not waited for.", func(t *testing.T) {
+		b := newBench(t)
+		steps := b.spec.Steps
+		b.spec.Steps = append([]Step{{Kind: StepTest, Test: "smoke", ID: "t"}}, steps...)
+		b.add(load(v2, 2, b.now))
+		b.run(3 * time.Second)
+		old := b.d.Tests[0].ID
+		b.spec.Steps = append([]Step{{Kind: StepTest, Test: "better", ID: "u"}}, steps...)
+		b.run(3 * time.Second)
+		b.want(len(b.d.Tests) == 1 && b.d.Tests[0].Name == "better", "asked for: %v", b.d.Tests)
+		b.want(b.st.Granted == 0, "%s before its test", b.st.Granted)
+		b.obs.Tests = []TestAnswer{{ID: old, Detail: "exit 1"}, {ID: b.d.Tests[0].ID, Passed: true}}
+		b.reach(500)
+		b.want(b.count(EvStepsChanged) == 1, "%d", b.count(EvStepsChanged))
+	}},
 	{20, "GoneIsSettledAndQuiet", "Without a receipt: settled, no new request for five seconds, nothing in flight.", func(t *testing.T) {
 		b := newBench(t)
 		b.noReceipt = true
