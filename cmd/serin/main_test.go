@@ -57,6 +57,7 @@ func TestScripts(t *testing.T) {
 			"replicas": replicas,
 			"gone":     gone,
 			"replace":  replaceProgram,
+			"truncate": truncate,
 			"leave":    leave,
 		},
 	})
@@ -227,6 +228,13 @@ func replaceProgram(ts *testscript.TestScript, _ bool, _ []string) {
 			ts.Fatalf("process %d has not executed its program again", info.PID)
 		}
 	}
+}
+
+// truncate FILE: cuts it in half.
+func truncate(ts *testscript.TestScript, _ bool, args []string) {
+	info, err := os.Stat(ts.MkAbs(args[0]))
+	ts.Check(err)
+	ts.Check(os.Truncate(ts.MkAbs(args[0]), info.Size()/2))
 }
 
 // gone FILE: waits until none of these processes is there.
