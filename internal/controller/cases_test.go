@@ -272,3 +272,42 @@ func TestNothingIsTakenAwayWithoutTheLease(t *testing.T) {
 		w.until("v1 is retired", func() bool { return w.replicas("my-app-v1") == 0 })
 	})
 }
+
+// A route that does not carry the split, and sends to the old version, keeps it:
+// its users would have nobody.
+func TestAVersionThatAnotherRouteSendsToIsKept(t *testing.T) {
+	bubble(t, func(w *world) {
+		to := func(name, subset string) map[string]any {
+			return map[string]any{"name": name, "route": []any{map[string]any{"destination": map[string]any{"host": "my-app-service", "subset": subset}}}}
+		}
+		legacy := to("legacy", "v1")
+		legacy["match"] = []any{map[string]any{"uri": map[string]any{"prefix": "/legacy"}}}
+		route := func(others ...any) {
+			vs := raw(routeKind)
+			w.must(w.api.Get(context.Background(), types.NamespacedName{Namespace: ns, Name: "my-app-vs"}, vs))
+			http, _ := vs.Object["spec"].(map[string]any)["http"].([]any)
+			if len(http) == 0 || len(others) > 0 {
+				http = []any{to("api", "v1")}
+			}
+			vs.Object["spec"].(map[string]any)["http"] = append(others, http[len(http)-1])
+			w.must(w.api.Update(context.Background(), vs))
+		}
+		route(legacy)
+		w.edit(func(d *v1alpha1.Rollout) { d.Spec.Traffic[0].Istio.Routes = []string{"api"} })
+		w.adopt()
+		time.Sleep(time.Second)
+		w.deploy("v2", 2)
+		w.step()
+		w.until("v2 is stable", func() bool { return w.idle() && w.stable() == "v2" })
+		w.during(5*time.Minute, func() {
+			if n := w.replicas("my-app-v1"); n != 3 {
+				t.Fatalf("v1 has %d replicas, and a route sends to it", n)
+			}
+		})
+		if got := w.told(); !slices.Contains(got, "Mentioned") {
+			t.Errorf("nobody is told: %v", got)
+		}
+		route()
+		w.until("v1 is retired", func() bool { return w.replicas("my-app-v1") == 0 })
+	})
+}

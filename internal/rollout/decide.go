@@ -684,7 +684,7 @@ func (p *pass) holdHPA(w *Workload) {
 
 // mayRetire: invariant I3. Nobody is scaled down who has, or may have, traffic.
 func (p *pass) mayRetire(l Leaving) bool {
-	return l.Gone && !p.quiet && !p.now.Before(l.Due) && !p.paused() && !p.st.Drift.Foreign && p.foreign == nil &&
+	return l.Gone && !p.quiet && !p.now.Before(l.Due) && !p.paused() && !p.st.Drift.Foreign && p.foreign == nil && !p.obs.Route.Elsewhere[l.Revision] &&
 		l.Revision != p.st.Stable.Revision && l.Revision != p.st.Canary.Revision && p.obs.Route.Known == Present
 }
 

@@ -935,3 +935,17 @@ func TestFoundAutoscalerOfWhoGoes(t *testing.T) {
 	b.run(2 * time.Second)
 	b.want(b.w(v1).HPA.Min == 1, "min %d", b.w(v1).HPA.Min)
 }
+
+// a route that does not carry the split sends some users to the old version for
+// good: taking it away would take their answers away.
+func TestFoundRoutedElsewhere(t *testing.T) {
+	b := newBench(t)
+	b.obs.Route.Elsewhere = map[Revision]bool{v1: true}
+	promoted(b.canary(Whole))
+	b.run(5 * time.Minute)
+	b.want(b.w(v1).Replicas == 3 && b.count(EvMentioned) == 1, "v1 has %d replicas, mentioned %d times", b.w(v1).Replicas, b.count(EvMentioned))
+	b.want(b.d.Wake.IsZero(), "it is looked at again at %v", b.d.Wake)
+	b.obs.Route.Elsewhere = nil
+	b.run(5 * time.Second)
+	b.want(b.w(v1).Replicas == 0, "v1 has %d replicas", b.w(v1).Replicas)
+}

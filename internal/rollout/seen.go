@@ -388,6 +388,9 @@ func (p *pass) leaving() {
 		if l.Gone && p.now.Before(l.Due) {
 			p.wakes = append(p.wakes, l.Due)
 		}
+		if l.Policy != Keep && p.obs.Route.Elsewhere[l.Revision] && p.once("routed elsewhere "+string(l.Revision)) {
+			p.event(EvMentioned, "rule", "", "", fmt.Sprintf("%s is at weight 0, and another route, which does not carry the split, sends to it: it is kept until that does not any more.", l.Revision.Label()))
+		}
 		kept = append(kept, l)
 	}
 	st.Retiring = kept

@@ -231,6 +231,9 @@ type Route struct {
 	Counted  map[Revision]time.Time `json:"counted,omitzero"`   // when the count was last renewed; a missing key: at this look
 	InFlight map[Revision]int       `json:"inFlight,omitzero"`  // nil: not known
 	Last     map[Revision]time.Time `json:"last,omitzero"`      // last request seen; nil: not known
+	// Elsewhere are versions that other routes, which do not carry the split, send
+	// requests to: whoever takes them away takes those users' answers away.
+	Elsewhere map[Revision]bool `json:"elsewhere,omitempty"`
 }
 
 // Note travels with every route write, in the same write.

@@ -476,7 +476,7 @@ func (s Scene) routeFindings(stable rollout.Revision, steps []rollout.Step) (out
 			}
 			for _, p := range x.parts {
 				if p.ours && p.value != "" && (p.weight > 0 || len(x.parts) == 1) {
-					out = append(out, warn("%s of VirtualService %s sends to %s and does not carry the split: it goes on to do so when %s is retired", "name it under spec.traffic[].istio.routes, or send it to the host without a subset", x, name, p.value, p.value))
+					out = append(out, warn("%s of VirtualService %s sends to %s and does not carry the split: %s is not taken away as long as it does", "name it under spec.traffic[].istio.routes, or send it to the host without a subset", x, name, p.value, p.value))
 					break
 				}
 			}

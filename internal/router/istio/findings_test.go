@@ -101,7 +101,7 @@ func TestFindings(t *testing.T) {
 		"TwoRoutes": {scene: scene(t, http(`{name: a, match: [{port: 80}], route: [`+toV1+`]}, {route: [`+toV1+`]}`), ""),
 			want: []string{`Refuse more than one route of VirtualService my-app-vs sends to the application: http route "a", http route 2. Remedy: name those that carry the split`}},
 		"AnotherRouteToAVersion": {scene: scene(t, http(`{name: a, match: [{port: 80}], route: [`+toV1+`]}, {name: b, route: [`+toV1+`]}`), "", routes("b")),
-			want: []string{`Warn http route "a" of VirtualService my-app-vs sends to v1 and does not carry the split: it goes on to do so when v1 is retired`}},
+			want: []string{`Warn http route "a" of VirtualService my-app-vs sends to v1 and does not carry the split: v1 is not taken away as long as it does`}},
 		"SubsetWithoutPods": {scene: scene(t, "", `spec: {host: my-app-service, subsets: [{name: v1, labels: {version: v1}}, {name: v2, labels: {version: v2, track: beta}}]}`),
 			want: []string{"Refuse subset v2 of DestinationRule my-app-dest selects track=beta,version=v2, and the pods of v2 have version=v2: it has no pods"}},
 		"SubsetOfNobody": {scene: scene(t, http(`{route: [{destination: {host: my-app-service, subset: v0}, weight: 1}, `+toV1+`]}`), `spec: {host: my-app-service, subsets: [{name: v0, labels: {version: v0}}, {name: v1, labels: {version: v1}}]}`),

@@ -222,6 +222,11 @@ func (r *Router) Observe(ctx context.Context) (rollout.Route, error) {
 	}
 	out := merge(all)
 	out.Known = rollout.Present
+	for _, s := range l.targets {
+		for _, object := range s.objects() {
+			out.Elsewhere = s.View.elsewhere(object, out.Elsewhere)
+		}
+	}
 	if out.Weights == nil {
 		out.Weights = map[rollout.Revision]rollout.Weight{}
 	}

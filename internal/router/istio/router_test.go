@@ -417,6 +417,9 @@ func TestMoreThanOneRoute(t *testing.T) {
 	if !same(testers, list(object(t, twoRoutes), "spec", "http")[0]) {
 		t.Errorf("the other route is now %v", testers)
 	}
+	if got := observe(t, named).Elsewhere; len(got) != 1 || !got[v2] {
+		t.Errorf("the other route sends to %v, want v2", got)
+	}
 
 	// Somebody renames it in mid-rollout: not higher, and down all the same.
 	c.write(t, "VirtualService", "my-app-vs", func(o map[string]any) {

@@ -140,6 +140,27 @@ func (v View) carrying(object map[string]any) []slot {
 	return slices.DeleteFunc(all, func(s slot) bool { return !isNamed(s) })
 }
 
+// elsewhere adds the versions that routes which do not carry the split send to.
+func (v View) elsewhere(object map[string]any, to map[rollout.Revision]bool) map[rollout.Revision]bool {
+	carrying := v.carrying(object)
+	note := readNote(object)
+	for _, s := range v.slots(object) {
+		if slices.ContainsFunc(carrying, func(c slot) bool { return c.key == s.key && c.kind == s.kind }) {
+			continue
+		}
+		for _, p := range s.parts {
+			if !p.ours || p.value == "" || p.weight == 0 && len(s.parts) > 1 {
+				continue
+			}
+			if to == nil {
+				to = map[rollout.Revision]bool{}
+			}
+			to[v.revision(p.value, note)] = true
+		}
+	}
+	return to
+}
+
 // isSplit: more than one version has a place in it.
 func (s slot) isSplit() bool {
 	first := ""
