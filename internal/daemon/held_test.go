@@ -160,7 +160,7 @@ func TestADamagedStateWhileItRuns(t *testing.T) {
 	t.Parallel()
 	w, l := atHold(t)
 	path, mend := w.damage("my-app")
-	if a := w.command("my-app", rollout.Command{Verb: rollout.VerbAbort, Reason: "smells"}); a.Refused {
+	if a := w.command("my-app", rollout.Command{Verb: rollout.VerbAbort, Reason: "smells"}); a.Refused || !strings.Contains(a.Message, "There was trouble with it: saving the state: ") {
 		t.Errorf("%+v", a)
 	}
 	v := w.until("my-app", "it is said", func(v httpapi.RolloutView) bool { return strings.HasPrefix(v.Message, "Trouble since ") })

@@ -129,6 +129,9 @@ func (a *app) keepAnswers(res engine.Result) {
 			maps.DeleteFunc(a.replies, func(_ string, known *httpapi.Answer) bool { return known != nil })
 		}
 		known := httpapi.AnswerFor(c, res.Decision.Events)
+		if err := a.seen.err; err != nil { // on the way down it is done although it could not be recorded
+			known.Message += " There was trouble with it: " + oneLine(err.Error())
+		}
 		a.replies[c.ID] = &known
 	}
 }
