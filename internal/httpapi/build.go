@@ -52,9 +52,9 @@ func BuildView(p Pass) RolloutView {
 	}
 	v.Drift = driftOf(p)
 	v.Worst = worst(v)
-	v.Offers = OffersOf(v)
 	v.Conditions = conditionViews(now.Conditions)
 	v.Exit = exitCode(now, v.Waiting)
+	v.Offers = OffersOf(v)
 	return v
 }
 

@@ -28,7 +28,7 @@ func OffersOf(v RolloutView) []Offer {
 	}
 	stable := v.Stable.Version
 	if v.Canary == nil || v.Phase == rollout.Idle {
-		if _, back := lastTakenBack(v); back != "" {
+		if back := lastTakenBack(v); back != "" && v.Exit == ExitRolledBack { // else nobody asks for it any more
 			add(rollout.VerbRetry, false, "%s is released again, from the first step, and judged from zero.", back)
 		}
 		if v.Drift != nil && v.Drift.Foreign {
@@ -82,8 +82,8 @@ func after(v RolloutView, canary string) string {
 	return fmt.Sprintf("Next, %s is watched at 100 %% before %s is retired.", canary, v.Stable.Version)
 }
 
-// lastTakenBack is the release that ended badly and whose version is condemned.
-func lastTakenBack(v RolloutView) (rollout.Outcome, string) {
+// lastTakenBack is the condemned version of the last release that ended badly.
+func lastTakenBack(v RolloutView) string {
 	for i := len(v.History) - 1; i >= 0; i-- {
 		o := v.History[i]
 		if o.Result == rollout.Abandoned {
@@ -91,12 +91,12 @@ func lastTakenBack(v RolloutView) (rollout.Outcome, string) {
 		}
 		for _, r := range v.Condemned {
 			if r == standing.Left(o) {
-				return o, r.Label()
+				return r.Label()
 			}
 		}
 		break
 	}
-	return rollout.Outcome{}, ""
+	return ""
 }
 
 // worst is how many requests may have been harmed at most: had every request

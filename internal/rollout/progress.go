@@ -203,7 +203,27 @@ func (p *pass) progress() {
 		p.bake()
 	case RollingBack:
 		p.goBack()
+	default:
+		p.notAskedFor()
 	}
+}
+
+// notAskedFor ends the call for a person once the version that was taken back is
+// not there any more: it has been done what was asked. The version stays
+// condemned. What Serin deletes itself may well be asked for still.
+func (p *pass) notAskedFor() {
+	st := &p.st
+	if st.Stalled == "" || p.obs.Workloads.Known != Present || p.spec.RollbackRetire == Delete || len(st.History) == 0 {
+		return
+	}
+	last := st.History[len(st.History)-1]
+	if p.workload(last.Revision) == nil && st.Stalled == condemnedWords(last.Revision, last.Why) {
+		st.Stalled = ""
+	}
+}
+
+func condemnedWords(r Revision, why string) string {
+	return fmt.Sprintf("%s is condemned: %s `serin retry` tries it again; a newer revision starts afresh.", r.Label(), sentence(why))
 }
 
 // prepare waits, at weight 0, until the first step may be taken.
@@ -850,7 +870,7 @@ func (p *pass) goBack() {
 	n := p.event(EvTrafficBack, "rule", e.From.String(), Weight(0).String(), fmt.Sprintf("everything goes to %s again, seen after %s.", s, short(p.now.Sub(e.At))))
 	stalled := ""
 	if e.Result == RolledBack || e.Result == Aborted {
-		stalled = fmt.Sprintf("%s is condemned: %s `serin retry` tries it again; a newer revision starts afresh.", v, sentence(e.Why))
+		stalled = condemnedWords(st.Canary.Revision, e.Why)
 	}
 	p.rest(e.Result, e.Why, e.By)
 	st.Stalled = stalled

@@ -76,7 +76,7 @@ func Of(spec rollout.Spec, st rollout.State, seen rollout.Observation, said roll
 	s := Standing{
 		Phase:  cmp.Or(st.Phase, rollout.Idle),
 		Stable: version(st.Stable, seen), Canary: version(st.Canary, seen),
-		Stalled: cmp.Or(said.Stalled, st.Stalled), TakenBack: takenBack(st), Message: said.Message,
+		Stalled: cmp.Or(said.Stalled, st.Stalled), TakenBack: takenBack(spec, st, seen.Workloads), Message: said.Message,
 	}
 	s.UnderWay = s.Canary != nil && s.Phase != rollout.Idle
 	if s.UnderWay {
@@ -140,14 +140,16 @@ func seenShare(st rollout.State, r rollout.Route) *float64 {
 
 // takenBack is the outcome that what stands now comes from, if it took a
 // revision back that is still asked for: its object is there, and so is its
-// mark.
-func takenBack(st rollout.State) *rollout.Outcome {
+// mark. What is not known to be gone is there; so is what Serin deleted itself.
+func takenBack(spec rollout.Spec, st rollout.State, there rollout.Workloads) *rollout.Outcome {
 	for _, o := range slices.Backward(st.History) {
 		switch o.Result {
 		case rollout.Abandoned: // it left everything as it was
 			continue
 		case rollout.RolledBack, rollout.Aborted, rollout.Undone:
-			if slices.Contains(st.FailedRevisions(), Left(o)) {
+			gone := there.Known == rollout.Present && spec.RollbackRetire != rollout.Delete &&
+				!slices.ContainsFunc(there.Items, func(w rollout.Workload) bool { return w.Revision == Left(o) })
+			if !gone && slices.Contains(st.FailedRevisions(), Left(o)) {
 				return &o
 			}
 		}

@@ -1,6 +1,7 @@
 package standing
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,6 +28,13 @@ func workloads(ready1, ready2 int) rollout.Workloads {
 		{Revision: v1, Name: "app-v1", Replicas: 3, Ready: ready1, ReadyKnown: true},
 		{Revision: v2, Name: "app-v2", Replicas: 2, Ready: ready2, ReadyKnown: true, Why: "it starts"},
 	}}
+}
+
+// without is everybody ready but one, whose Deployment is not there.
+func without(r rollout.Revision) rollout.Workloads {
+	w := workloads(3, 2)
+	w.Items = slices.DeleteFunc(w.Items, func(i rollout.Workload) bool { return i.Revision == r })
+	return w
 }
 
 // resting is a rollout at rest after these ends, v2 condemned or not.
@@ -112,10 +120,16 @@ func TestWords(t *testing.T) {
 			message: "v2 was taken back; v1 has all the traffic. Next: a new revision, or try again.",
 		},
 		"RolledBackAndRemoved": {
-			reason: "the version that was taken back is no longer asked for: its mark went with it",
-			state:  resting(false, end(rollout.RolledBack)), seen: judged(workloads(3, 0), onStable, 0),
+			reason: "the version that was taken back is no longer asked for, and stays condemned",
+			state:  resting(true, end(rollout.RolledBack)), seen: judged(without(v2), onStable, 0),
 			want:    "Idle, Ready True Stable, Reconciling False AtRest, Stalled False NobodyNeeded, " + serving + ", " + atRest,
 			message: "v1 is stable and has all the traffic.",
+		},
+		"RolledBackAndUnknown": {
+			reason: "a list that failed says nothing of what is asked for",
+			state:  resting(true, end(rollout.RolledBack)), seen: judged(rollout.Workloads{}, onStable, 0),
+			want:    "Idle, Ready False RolledBack, Reconciling False AtRest, Stalled True RolledBack, Available Unknown ReadinessUnknown, " + atRest,
+			message: "v2 was taken back; v1 has all the traffic. Next: a new revision, or try again.",
 		},
 		"Undone": {
 			reason: "the version that an undo left is condemned, and is the one that was wanted",
