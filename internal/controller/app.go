@@ -73,6 +73,7 @@ type app struct {
 	panics     int
 	try        try
 	sampled    engine.Sampled   // the last look that gave stable's pods
+	heard      rollout.Revision // the canary beside which they gave some
 	last       chan struct{}    // closed after a pass that saves; nil: nobody asked for one
 	invalid    bool             // the newest document cannot be followed
 	trouble    standing.Trouble // of the passes, as it is said

@@ -67,8 +67,11 @@ func (a *app) Check(ctx context.Context, stable, canary rollout.Revision) ([]rol
 		return out, nil
 	}
 	a.mu.Lock()
-	sampled := a.sampled
+	sampled, heard := a.sampled, a.heard
 	a.mu.Unlock()
+	if canary != "" && heard != canary && doc.Spec.Analysis.None == nil {
+		out = append(out, unheardFindings(seen, stable)...)
+	}
 	out = append(out, metric.Findings(&doc.Spec.Analysis, sampled, a.c.prom != nil)...)
 	if a.c.prom == nil && doc.Spec.Analysis.Source == v1alpha1.SourcePrometheus {
 		out = append(out, rollout.Finding{
@@ -112,6 +115,20 @@ type try struct {
 	stable rollout.Revision
 	custom *prometheus.Custom
 	found  []rollout.Finding
+}
+
+// unheardFindings keeps a canary at 0 % until stable's figures can be had: what
+// cannot be judged is not shown to users. A stable version that nobody of is
+// ready has none, and must not keep its own fix out.
+func unheardFindings(seen rollout.Workloads, stable rollout.Revision) []rollout.Finding {
+	if !slices.ContainsFunc(seen.Items, func(w rollout.Workload) bool { return w.Revision == stable && w.ReadyKnown && w.Ready > 0 }) {
+		return nil
+	}
+	return []rollout.Finding{{
+		Level:  rollout.Wait,
+		What:   fmt.Sprintf("the pods of %s have given no figures yet, so nothing could be judged", stable.Label()),
+		Remedy: "`serin promote --full` goes on without them, and `analysis: none` does so always",
+	}}
 }
 
 // twinFindings names Deployments that share stable's or the canary's label: a

@@ -416,7 +416,7 @@ func (a *app) keep(res engine.Result, err error, took time.Duration) {
 	}
 	a.passed = now
 	if res.Sampled != nil && len(res.Sampled.Stable) > 0 {
-		a.sampled = *res.Sampled
+		a.sampled, a.heard = *res.Sampled, res.Before.Canary.Revision
 	}
 	a.passes[telemetry.Result(err)]++
 	a.mu.Unlock()

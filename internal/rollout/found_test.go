@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/serin-dev/serin/internal/analysis"
 )
 
 // editing the steps drops an approval that stands before the next weight.
@@ -948,4 +950,17 @@ func TestFoundRoutedElsewhere(t *testing.T) {
 	b.obs.Route.Elsewhere = nil
 	b.run(5 * time.Second)
 	b.want(b.w(v1).Replicas == 0, "v1 has %d replicas", b.w(v1).Replicas)
+}
+
+// what waits for data at 0 % goes on when a person says so: the fix of an outage
+// may come while Prometheus is down, too.
+func TestFoundPromoteInFullNeedsNoData(t *testing.T) {
+	b := newBench(t)
+	b.obs.Report = analysis.Report{}
+	b.obs.Findings = []Finding{{Level: Wait, What: "Prometheus is down."}}
+	b.add(load(v2, 3, b.now))
+	b.run(time.Minute)
+	b.phase(Preparing, 0)
+	b.say(VerbPromote, full)
+	b.reach(Whole)
 }

@@ -242,8 +242,8 @@ func (p *pass) prepare() {
 	}
 	refused := false
 	for _, f := range p.obs.Findings {
-		if f.Level == Wait && st.Move != MoveCanary {
-			continue // what is not judged needs no data
+		if f.Level == Wait && (st.Move != MoveCanary || st.Full) {
+			continue // what is not judged, or what a person sends on as it is, needs no data
 		}
 		switch f.Level {
 		case Refuse:
