@@ -3,7 +3,7 @@ import * as api from './api';
 import { Actions, Ask } from './Action';
 import { Chart, type Flag } from './Chart';
 import {
-  about, clock, count, dateTime, difference, headline, label, metricName, percent, resultWords, span, stale, stateWords, table, takenBack, tone, value, waitWords, weight, whatWords,
+  about, clock, count, dateTime, difference, headline, label, metricName, percent, resultWords, span, stale, stateWords, table, takenBack, tone, troubled, value, waitWords, weight, whatWords,
 } from './format';
 import { Glyph, Mark } from './icons';
 import type { Decision, Figure, MetricSeries, Offer, Ref, Series, View, Who } from './model';
@@ -305,7 +305,7 @@ function Hero({ view, series, frozen }: { view: View; series: Series; frozen: bo
             )}
           </p>
         )}
-        {moving && view.waiting !== 'hold' && view.message && view.message !== view.sentence && <p class="muted small-text"><Said text={view.message} /></p>}
+        {(troubled(view) || (moving && view.waiting !== 'hold')) && view.message && view.message !== sentence && <p class="muted small-text"><Said text={view.message} /></p>}
         {!moving && last && (
           <p class="muted small-text">
             Last release: {label(last.revision)}, {resultWords(last.result)} {dateTime(last.ended)} after {span((Date.parse(last.ended) - Date.parse(last.started)) / 1000)}.

@@ -186,6 +186,11 @@ export const verbWords = (v: string, full?: boolean): string => (v === 'promote'
 
 export type Tone = 'pass' | 'fail' | 'wait' | 'nodata' | 'rest' | 'back' | 'person';
 
+/** The host cannot do, or not record, what was decided: its message begins with that, and is shown wherever the rollout stands. */
+export function troubled(v: Pick<View, 'message'>): boolean {
+  return v.message.startsWith('Trouble since ');
+}
+
 /** What a rollout's state is in one look. */
 export function tone(v: Pick<View, 'phase' | 'verdict' | 'waiting' | 'paused' | 'stalled' | 'live'> & Partial<Pick<View, 'time' | 'decisions'>>, takenBack: boolean): Tone {
   if (v.phase === 'RollingBack') return 'fail';

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { about, count, countdown, difference, headline, percent, span, stale, summaryTone, takenBack, value, waitWords, weight } from './format';
+import { about, count, countdown, difference, headline, percent, span, stale, summaryTone, takenBack, troubled, value, waitWords, weight } from './format';
 import { arrange, found, matches, rank, tally, visible } from './list';
 import type { Series, Summary, View } from './model';
 import * as past from './series';
@@ -227,4 +227,9 @@ describe('stream', () => {
     expect(lines.at(-1)).toEqual({ state: 'refused', status: 401, why: 'signed out' });
     expect(lines.some((l) => l.state === 'lost')).toBe(true);
   }, 60_000);
+});
+
+test('trouble of the host is told from what a rollout says', () => {
+  expect(troubled({ message: 'Trouble since 12:00:40 UTC: saving the state: no space left. Step 2 of 3.' })).toBe(true);
+  expect(troubled({ message: 'Step 2 of 3.' })).toBe(false);
 });
