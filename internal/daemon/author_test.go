@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/serin-dev/serin/internal/httpapi"
@@ -138,4 +139,37 @@ func TestATestThatWasEditedWhileDownIsRunAsItIsNow(t *testing.T) {
 	if !slices.ContainsFunc(v.Decisions, func(e rollout.Event) bool { return e.What == rollout.EvTestPassed && e.Why == "the other one" }) {
 		t.Errorf("decisions:\n%s", told(v))
 	}
+}
+
+// A hand that lowers the canary's weight in the files while stable is short of a
+// replica is obeyed once it is not, and nothing is raised until then.
+func TestALoweredWeightWaitsForStablesReplicas(t *testing.T) {
+	t.Parallel()
+	broken := filepath.Join(t.TempDir(), "broken")
+	files := article(strings.Replace(holding, "- {approval: {}}", "- {weight: 50%, hold: 1h}", 1) + unjudged)
+	files["01-deployment-v1.yaml"] = deploymentOf("v1", 3, "-exit-if", broken)
+	w := newWorld(t, files)
+	w.up()
+	w.open()
+	w.until("my-app", "v1 is adopted", restsOn("v1"))
+	w.write("04-deployment-v2.yaml", deploymentOf("v2", 2))
+	w.until("my-app", "v2 has 50 %", liveAt(5000))
+	w.put(broken)
+	for _, r := range w.d.sup.List() {
+		if strings.HasSuffix(r.Name, "-v1-0") {
+			if err := syscall.Kill(r.PID, syscall.SIGKILL); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	w.until("my-app", "v1 is short of one", func(v httpapi.RolloutView) bool { return v.Stable.Ready != nil && *v.Stable.Ready == 2 })
+	w.write("03-virtualservice.yaml", virtualService(90, 10))
+	v := w.until("my-app", "it is said", func(v httpapi.RolloutView) bool { return decided(v, rollout.EvMentioned) })
+	if v.WeightSet != 5000 || !strings.Contains(v.Message, "as soon as") {
+		t.Errorf("%v: %s", v.WeightSet, v.Message)
+	}
+	if err := os.Remove(broken); err != nil {
+		t.Fatal(err)
+	}
+	w.until("my-app", "10 % by the file's hand", func(v httpapi.RolloutView) bool { return v.WeightSet == 1000 && v.Live })
 }

@@ -683,6 +683,17 @@ func (p *pass) declaredEdit() bool {
 	old := st.Declared[st.Canary.Revision.Label()]
 	w, named := d.Weights[st.Canary.Revision.Label()]
 	named = named || old > 0 // taken out of the file is 0
+	lower := known && exposedPhase(st.Phase) && named && w < st.Granted && (w != old || old == 0)
+	if lower && !p.carries(st.Stable.Revision, Whole-w) {
+		// A wish all the same: nothing is raised meanwhile, and it is not forgotten.
+		why := fmt.Sprintf("%s was edited to %s for %s, and too few replicas of %s are ready to take the rest: it is obeyed as soon as they are. `serin abort` needs one.", d.Where, w, st.Canary.Revision.Label(), st.Stable.Revision.Label())
+		p.wait(WaitCapacity, "Waiting: "+why)
+		if p.once("declared " + w.String()) {
+			p.event(EvMentioned, "rule", "", "", why)
+			return true
+		}
+		return false
+	}
 	p.declare()
 	switch {
 	case !known:
@@ -690,7 +701,7 @@ func (p *pass) declaredEdit() bool {
 	case !exposedPhase(st.Phase):
 		p.event(EvMentioned, "rule", "", "", fmt.Sprintf("the weights in %s were edited; they count at adoption and to lower a running canary. To change versions: `serin deploy`, `serin undo`.", d.Where))
 		return true
-	case named && w < st.Granted && (w != old || old == 0) && p.carries(st.Stable.Revision, Whole-w):
+	case lower:
 		p.obey(w, d.Where, fmt.Sprintf("%s was edited to %s for %s: obeyed, and paused there.", d.Where, w, st.Canary.Revision.Label()))
 		return true
 	}

@@ -507,6 +507,20 @@ var hardCases = []hardCase{
 	})},
 	{17, "DeclaredLowerIsObeyed", "One machine: the file is the hand.", func(t *testing.T) { declaredCase(t, 100, 100) }},
 	{17, "DeclaredHigherIsIgnoredAndSaid", "Raising is what evidence is for.", func(t *testing.T) { declaredCase(t, 9000, 2500) }},
+	{17, "DeclaredLowerWaitsForWhoTakesTheRest", "A hand that cannot be obeyed yet is not forgotten, and nothing is raised over it.", func(t *testing.T) {
+		b := newBench(t)
+		b.obs.Declared = &Declared{Where: "vs.yaml", Weights: map[string]Weight{"v1": Whole}}
+		b.canary(2500)
+		b.stopped[v1], b.w(v1).Ready = true, 1
+		b.obs.Declared = &Declared{Where: "vs.yaml", Weights: map[string]Weight{"v1": 9900, "v2": 100}}
+		b.run(5 * time.Minute)
+		b.phase(Progressing, 2500)
+		b.want(b.count(EvMentioned) == 1, "said %d times", b.count(EvMentioned))
+		b.w(v1).Ready = b.w(v1).Replicas
+		b.run(3 * time.Second)
+		b.phase(Progressing, 100)
+		b.want(b.count(EvDriftObeyed) == 1, "not obeyed")
+	}},
 	{17, "EditedWhileDownCountsTheSame", "The weights last seen are in the state.", func(t *testing.T) {
 		b := newBench(t)
 		b.obs.Declared = &Declared{Where: "vs.yaml", Weights: map[string]Weight{"v1": Whole}}
