@@ -131,9 +131,6 @@ func (a *app) resume(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("loading the state of %s: %w", a.name, err)
 	}
-	a.mu.Lock()
-	a.compared = saved.State.Declared != nil
-	a.mu.Unlock()
 	p := a.planNow()
 	if saved.State.Stable.Revision == "" {
 		return nil
@@ -386,7 +383,6 @@ func (a *app) pass(ctx context.Context) time.Time {
 		return time.Time{} // what was cut short says nothing about anybody
 	}
 	a.mu.Lock()
-	a.compared = a.compared || res.Decided && res.State.Declared != nil
 	was := a.seen
 	a.note(err)
 	a.seen = &seen{result: res, spec: p.spec, err: err, passes: 1}
@@ -519,14 +515,8 @@ func (a *app) Check(_ context.Context, stable, canary rollout.Revision) ([]rollo
 
 // Declared gives the weights of the user's files as last understood.
 func (a *app) Declared(context.Context) (*rollout.Declared, error) {
-	settling := a.versions.Settling()
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	if settling && a.compared {
-		// An edit is obeyed or not by what the versions can carry; after a start
-		// that is not seen yet, and an edit made meanwhile must not be missed.
-		return nil, nil
-	}
 	if a.plan.declared == nil {
 		return nil, nil
 	}

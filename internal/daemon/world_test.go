@@ -22,7 +22,7 @@ import (
 )
 
 // patience bounds every wait for a condition; nothing is expected to need it.
-const patience = 60 * time.Second
+const patience = 3 * time.Minute
 
 func testOptions(dir, state string) Options {
 	return Options{
@@ -411,7 +411,7 @@ spec:
 	}
 	fmt.Fprintf(&b, `        env: [{name: %s, value: backend}]
         ports: [{containerPort: 8080}]
-        readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1}
+        readinessProbe: {httpGet: {path: /healthz, port: 8080}, periodSeconds: 1, timeoutSeconds: 60} # of a busy machine
 `, playing)
 	return b.String()
 }

@@ -332,31 +332,6 @@ func (a *App) returns(e Entry, ready int) bool {
 	return len(a.asked) > 0 && has && now.Sub(last) <= a.o.Settled && e.Replicas() > 0 && a.faults[e.Revision] == ""
 }
 
-// Settling says that this process has not been running for long and that
-// replicas which may yet become ready are not: what is seen now says little
-// about what the versions can carry.
-func (a *App) Settling() bool {
-	replicas := a.Replicas()
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.o.Now().Sub(a.opened) > a.o.Settled {
-		return false
-	}
-	for _, e := range a.book.Entries {
-		ready, failed := 0, false
-		for _, r := range replicas[e.Revision] {
-			if r.Ready {
-				ready++
-			}
-			failed = failed || r.Failed
-		}
-		if ready < e.Replicas() && !failed && a.faults[e.Revision] == "" {
-			return true
-		}
-	}
-	return false
-}
-
 // Replicas gives the replicas of every revision of the book, ready or not.
 func (a *App) Replicas() map[rollout.Revision][]Replica {
 	all := a.o.Runner.List()

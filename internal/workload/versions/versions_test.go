@@ -224,23 +224,6 @@ func TestAGoneVersionThatCrashedIsNotLostAtOnce(t *testing.T) {
 	}
 }
 
-func TestSettling(t *testing.T) {
-	f := open(t)
-	f.declare(wanted("v1", "a", 2))
-	if !f.app.Settling() {
-		t.Error("nothing is ready, and it is taken for settled")
-	}
-	f.run.ready["my-app/v1@a"] = 2
-	if f.app.Settling() {
-		t.Error("everything is ready")
-	}
-	f.run.ready["my-app/v1@a"] = 1
-	f.run.failed["my-app/v1@a"] = "exited with 1"
-	if f.app.Settling() {
-		t.Error("what has failed is not waited for")
-	}
-}
-
 // A file that comes back is a version that came later than all before it, while
 // its replicas run on.
 func TestAFileThatComesBackIsNew(t *testing.T) {
