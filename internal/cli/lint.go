@@ -82,7 +82,11 @@ Exit code 1 if a rollout could not start.`,
 					right = fmt.Sprintf("%s in %s right: %s", plural(len(l.names), "Rollout"), plural(len(files), "file"), strings.Join(l.names, ", "))
 				} else {
 					r, l = lintFiles(files, commands)
-					right = fmt.Sprintf("%s in %s right: %s", plural(l.versions, "version"), plural(len(files), "file"), strings.Join(l.names, ", "))
+					verb := "are"
+					if l.versions == 1 {
+						verb = "is"
+					}
+					right = fmt.Sprintf("%s in %s %s right: %s", plural(l.versions, "version"), plural(len(files), "file"), verb, strings.Join(l.names, ", "))
 				}
 			}
 			if out.json() {
