@@ -68,7 +68,7 @@ func (t TLS) validate() error {
 type front struct {
 	config *tls.Config
 	files  *gateway.Certificates // nil: ACME
-	magic  *certmagic.Config // nil: files
+	magic  *certmagic.Config     // nil: files
 	issuer *certmagic.ACMEIssuer
 	cache  *certmagic.Cache
 	names  []string
