@@ -292,6 +292,7 @@ func TestMetrics(t *testing.T) {
 	t.Parallel()
 	w, l := atHold(t)
 	defer l.end()
+	w.until("my-app", "all of v1 are ready", func(v httpapi.RolloutView) bool { return v.Stable.Ready != nil && *v.Stable.Ready == 3 })
 	res, err := http.Get("http://" + w.d.MetricsAddr() + "/metrics")
 	if err != nil {
 		t.Fatal(err)
