@@ -143,13 +143,14 @@ type RolloutStatus struct {
 	// +kubebuilder:validation:Type=object
 	// +kubebuilder:validation:MaxProperties=128
 	State *runtime.RawExtension `json:"state,omitempty"`
-	// Objects are spec.workload and spec.traffic as the rollout under way follows
-	// them. Where the document says others since, those take effect at rest.
+	// Objects are spec.workload, spec.traffic and spec.analysis.source as the
+	// rollout under way follows them. Where the document says others since, those
+	// take effect at rest.
 	// +optional
 	// +structType=atomic
 	// +kubebuilder:pruning:PreserveUnknownFields
 	// +kubebuilder:validation:Type=object
-	// +kubebuilder:validation:MaxProperties=2
+	// +kubebuilder:validation:MaxProperties=16
 	Objects *runtime.RawExtension `json:"objects,omitempty"`
 	// Told is the number of the last decision that people were told of.
 	// +optional

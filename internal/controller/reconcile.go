@@ -301,7 +301,7 @@ const publishEvery = time.Second
 // 0 = no need.
 func (a *app) publish(ctx context.Context, res engine.Result) time.Duration {
 	now := time.Now()
-	if res.Wrote.State {
+	if res.Wrote.State && a.trouble.Passes == 0 { // a save that failed has said nothing
 		a.wroteAt = now
 	}
 	if rest := publishEvery - now.Sub(a.wroteAt); rest > 0 {

@@ -18,6 +18,7 @@ import (
 	eventsv1 "k8s.io/api/events/v1"
 
 	"github.com/serin-dev/serin/api/v1alpha1"
+	"github.com/serin-dev/serin/internal/rollout"
 	"github.com/serin-dev/serin/internal/rollout/standing"
 )
 
@@ -248,6 +249,33 @@ func TestAStatusThatCannotBeWrittenIsSaid(t *testing.T) {
 		}
 		w.refuse = nil
 		w.until("v2 is stable", func() bool { return w.idle() && w.stable() == "v2" && w.gauge("serin_stalled") == 0 })
+	})
+}
+
+// A save that is refused for what is in it (a schema that is older than the
+// program) is said in the status: the words have room.
+func TestASaveThatIsRefusedIsSaid(t *testing.T) {
+	bubble(t, func(w *world) {
+		w.adopt()
+		large := strings.Repeat("x", v1alpha1.MaxStatusBytes)
+		w.c.decide = func(spec rollout.Spec, st rollout.State, obs rollout.Observation, now time.Time) rollout.Decision {
+			d := rollout.Decide(spec, st, obs, now)
+			if d.Next.Phase == rollout.Preparing {
+				d.Next.Canary.Name = large
+			}
+			return d
+		}
+		w.c.forget(w.key()) // as after a start
+		time.Sleep(time.Second)
+		w.deploy("v2", 2)
+		w.step()
+		w.until("it is said", func() bool { return strings.Contains(w.rollout().Status.Message, "saving the state") })
+		if c := w.condition(v1alpha1.ConditionStalled); c.Status != metav1.ConditionTrue || !strings.Contains(c.Message, "refused") {
+			t.Errorf("Stalled is %+v", c)
+		}
+		if got := w.weights(); got["v2"] != 0 {
+			t.Errorf("the route sends %v", got)
+		}
 	})
 }
 
