@@ -38,6 +38,7 @@ func TestOwnControllers(t *testing.T) {
 		{"KilledAtEachKindOfWrite", killedAtEachKindOfWrite},
 		{"TwoControllers", twoControllers},
 		{"ToldToEnd", toldToEnd},
+		{"DamagedState", damagedState},
 		{"Prometheus", prometheusFails},
 	} {
 		t.Run(x.name, func(t *testing.T) {
