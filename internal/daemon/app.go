@@ -54,7 +54,6 @@ type app struct {
 	seen   *seen
 	rounds chan struct{} // closed and replaced after each pass
 
-	compared   bool                        // the state knows weights of the files, which an edit can be told from
 	unreadable error                       // why it is held back: its saved state cannot be read
 	trouble    httpapi.Trouble             // of the passes
 	unrouted   error                       // why the route of the documents is not in force
