@@ -33,7 +33,7 @@ func View(doc *v1alpha1.Rollout) httpapi.RolloutView {
 	state.Exposed, state.Harmed = float64(st.Exposed), float64(st.Harmed)
 	spec, _, _ := engine.SpecOf(doc) // one that is wrong has no steps to show; the conditions say what is wrong
 	v := httpapi.BuildView(httpapi.Pass{
-		Ref: ref, Spec: spec, State: state, Time: lastPass(doc, state), Decision: rollout.Decision{Status: said(st)}, Seen: seen(st),
+		Ref: ref, Spec: spec, State: state, Time: lastPass(doc, state), Decision: rollout.Decision{Status: said(st)}, Seen: seen(st, state.FailedRevisions()...),
 	})
 	if len(st.Conditions) > 0 {
 		v.Conditions = conditions(st)
@@ -113,8 +113,9 @@ func said(st v1alpha1.RolloutStatus) rollout.Status {
 	return s
 }
 
-// seen is what the pass saw, as far as people are shown it.
-func seen(st v1alpha1.RolloutStatus) rollout.Observation {
+// seen is what the pass saw, as far as people are shown it. Of the versions that
+// failed the status says no more than whether they are asked for still.
+func seen(st v1alpha1.RolloutStatus, failed ...rollout.Revision) rollout.Observation {
 	var o rollout.Observation
 	o.Workloads.Known = rollout.Present
 	for _, x := range []*v1alpha1.Version{st.Stable, st.Canary} {
@@ -140,6 +141,13 @@ func seen(st v1alpha1.RolloutStatus) rollout.Observation {
 				o.Route.Requests = map[rollout.Revision]float64{}
 			}
 			o.Route.Requests[rev] = float64(*x.Requests)
+		}
+	}
+	if !slices.ContainsFunc(st.Conditions, func(c metav1.Condition) bool {
+		return c.Type == v1alpha1.ConditionReady && (c.Reason == v1alpha1.ReasonStable || c.Reason == v1alpha1.ReasonStalled)
+	}) {
+		for _, rev := range failed {
+			o.Workloads.Items = append(o.Workloads.Items, rollout.Workload{Revision: rev})
 		}
 	}
 	_ = o.Report.Verdict.UnmarshalText([]byte(st.Verdict)) // a word of a later Serin is no verdict here

@@ -113,6 +113,9 @@ func somePass(t *rapid.T, spec rollout.Spec) httpapi.Pass {
 			p.Seen.Workloads.Items = append(p.Seen.Workloads.Items, w)
 		}
 	}
+	if len(st.Marks) > 0 && maybe("asked for still") {
+		p.Seen.Workloads.Items = append(p.Seen.Workloads.Items, rollout.Workload{Revision: v2, Name: "app-v2"})
+	}
 	if maybe("route") {
 		n := rollout.Weight(rapid.IntRange(1, 9999).Draw(t, "weight"))
 		p.Seen.Route = rollout.Route{Known: rollout.Present, Weights: map[rollout.Revision]rollout.Weight{v1: rollout.Whole - n, v2: n}}
