@@ -69,9 +69,10 @@ func TestTwoDeploymentsOfOneVersion(t *testing.T) {
 		w.adopt()
 		time.Sleep(time.Second)
 		w.part("my-app-v1-b", "v1", 4)
+		w.edit(func(d *v1alpha1.Rollout) { d.Spec.Capacity.Deadline = &v1alpha1.Duration{Duration: 30 * time.Second} })
 		w.deploy("v2", 2)
 		w.step()
-		w.during(15*time.Minute, func() {
+		w.during(time.Minute, func() { // well past the deadline
 			if n := w.replicas("my-app-v1-b"); n != 4 {
 				t.Fatalf("half of v1 has %d replicas, while it serves", n)
 			}
