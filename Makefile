@@ -51,9 +51,9 @@ cluster-up: ## a Kubernetes with Istio on this machine, to play with
 demo-cluster: ## the story of make demo on that Kubernetes
 	cd test/cluster && $(GO) run ./cmd/demo-cluster
 
-quick: ## the inner loop: everything, fewer worlds, no race detector
+quick: ## the inner loop: fewer worlds, not the whole demo, no race detector
 	$(GO) vet ./...
-	SERIN_WORLDS=300 $(GO) test ./...
+	SERIN_WORLDS=300 $(GO) test -short ./...
 
 test-long: ## 100,000 worlds and the judge's full campaigns, without the race detector
 	SERIN_WORLDS=100000 $(GO) test -timeout 120m -count=1 ./internal/sim

@@ -67,6 +67,9 @@ func program(t *testing.T) string {
 // The whole story, with another program on port 8080, checked from both ends;
 // then again into the same folder.
 func TestStory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("a minute each; `make demo` tells it, too")
+	}
 	if other, err := net.Listen("tcp", "127.0.0.1:8080"); err == nil {
 		defer other.Close() // otherwise somebody else is there already
 	}
@@ -90,9 +93,6 @@ func TestStory(t *testing.T) {
 			t.Errorf("the checker says:\n%s", again.String())
 		}
 		nothingLeft(t, out)
-		if testing.Short() {
-			return
-		}
 	}
 }
 
