@@ -263,16 +263,7 @@ func (p *pass) loses() bool {
 	case st.Phase == Idle && (w == nil || w.Deleting) && p.reverts():
 		return true
 	case !lost:
-		if w := p.workload(st.Canary.Revision); st.Unjudged && p.answers(st.Stable.Revision) && p.neverArrived() && w != nil {
-			n := p.event(EvRolloutStarted, "rule", "", st.Canary.Revision.Label(), fmt.Sprintf("%s is there again before anything went to %s, which is judged now: a rollout from %s starts.", st.Stable.Revision.Label(), st.Canary.Revision.Label(), st.Stable.Revision.Label()))
-			p.begin(w, MoveCanary, st.Try, n)
-			return true
-		}
-		if st.Unjudged && p.answers(st.Stable.Revision) {
-			st.Unjudged, st.Stalled = false, "" // it came back
-			p.pausePolicy(fmt.Sprintf("%s is there again, and everything goes to %s, unjudged", st.Stable.Revision.Label(), st.Canary.Revision.Label()))
-		}
-		return false
+		return st.Unjudged && p.answers(st.Stable.Revision) && p.isBack()
 	case st.Phase == Idle:
 		if p.candidate() == nil {
 			p.status.Stalled = fmt.Sprintf("%s, the stable version, is gone and nothing may replace it.", st.Stable.Revision.Label())
@@ -307,9 +298,21 @@ func (p *pass) lost(why string, to Revision) (n int, stalled string) {
 	return p.event(EvStableLost, "rule", p.st.Granted.String(), Whole.String(), stalled), stalled
 }
 
-// neverArrived: the route is known to give the canary nothing yet.
-func (p *pass) neverArrived() bool {
-	return p.st.Confirmed == 0 && !p.inForce && p.obs.Route.Known == Present && p.obs.Route.Weights[p.st.Canary.Revision] == 0
+// isBack: stable answers again, and everything goes to a canary that nobody has
+// judged. Where the route is known to give it nothing yet, it is a release like
+// any other; else a person decides.
+func (p *pass) isBack() (taken bool) {
+	st, r := &p.st, p.obs.Route
+	stable, canary := st.Stable.Revision.Label(), st.Canary.Revision.Label()
+	w := p.workload(st.Canary.Revision)
+	if w != nil && st.Confirmed == 0 && !p.inForce && r.Known == Present && r.Weights[st.Canary.Revision] == 0 {
+		n := p.event(EvRolloutStarted, "rule", "", canary, fmt.Sprintf("%s is there again before anything went to %s, which is judged now: a rollout from %s starts.", stable, canary, stable))
+		p.begin(w, MoveCanary, st.Try, n)
+		return true
+	}
+	st.Unjudged, st.Stalled = false, ""
+	p.pausePolicy(fmt.Sprintf("%s is there again, and everything goes to %s, unjudged", stable, canary))
+	return false
 }
 
 // unjudged gives the canary everything by decision n: nobody else can answer.

@@ -424,11 +424,12 @@ func (p *pass) decision() Decision {
 		d.Traffic = trafficFor(*st)
 	}
 	d.Scale = p.scale()
+	look := p.drainMeasure()
 	if p.active() {
-		d.Measure = activeMeasure
-		p.wakes = append(p.wakes, p.now.Add(activeMeasure))
-	} else if p.retiringOpen() {
-		p.wakes = append(p.wakes, p.now.Add(p.drainMeasure()))
+		look, d.Measure = activeMeasure, activeMeasure
+	}
+	if look > 0 {
+		p.wakes = append(p.wakes, p.now.Add(look))
 	}
 	if len(p.events) > 0 || p.pending() {
 		p.wakes = append(p.wakes, p.now)
@@ -439,7 +440,7 @@ func (p *pass) decision() Decision {
 		}
 	}
 	st.LastPass, st.NextWake = time.Time{}, time.Time{}
-	if p.active() || p.retiringOpen() || st.LiveAt.IsZero() && st.Stable.Revision != "" {
+	if look > 0 || st.LiveAt.IsZero() && st.Stable.Revision != "" {
 		st.LastPass, st.NextWake = p.now, d.Wake
 	}
 	p.status.Stalled = cmp.Or(p.status.Stalled, st.Stalled)
@@ -688,28 +689,20 @@ func (p *pass) mayRetire(l Leaving) bool {
 		l.Revision != p.st.Stable.Revision && l.Revision != p.st.Canary.Revision && p.obs.Route.Known == Present
 }
 
-// drainMeasure is when those who leave at rest are looked at again.
-func (p *pass) drainMeasure() time.Duration {
-	for _, l := range p.st.Retiring {
-		if !l.Gone && l.Waited < p.spec.DrainTimeout || l.Gone && l.Policy != Keep && p.mayRetire(l) {
-			return activeMeasure
-		}
-	}
+// drainMeasure is how soon those who leave are looked at again; 0: nobody is
+// waited for, or about to be taken away.
+func (p *pass) drainMeasure() (every time.Duration) {
 	if len(p.st.Leaving) > 0 {
 		return activeMeasure
 	}
-	return keptMeasure
-}
-
-// retiringOpen: somebody is waited for, or about to be taken away.
-func (p *pass) retiringOpen() bool {
-	if len(p.st.Leaving) > 0 {
-		return true
-	}
 	for _, l := range p.st.Retiring {
-		if !l.Gone || (l.Policy != Keep && p.mayRetire(l)) {
-			return true
+		switch {
+		case l.Gone && (l.Policy == Keep || !p.mayRetire(l)):
+		case l.Gone, l.Waited < p.spec.DrainTimeout:
+			return activeMeasure
+		default:
+			every = keptMeasure
 		}
 	}
-	return false
+	return every
 }
